@@ -1,0 +1,222 @@
+#pragma once
+/*
+ * meta_proto: what clients and the metadata service say to each other, and what the Raft log
+ * carries: one request shape, one reply shape, for every operation. A field that an operation does
+ * not use is zero and costs one byte.
+ *
+ * Mutations carry {session, seq}: executed exactly once, in seq order, over any number of resends.
+ * The leader stamps `stamp_*` before the request enters the log; every replica then executes the
+ * same bytes (meta/ns.h).
+ */
+#include "base/schema.h"
+
+#include <sys/stat.h>
+
+#define META_NAME_MAX        255
+#define META_SYMLINK_MAX     4095
+#define META_XATTR_VALUE_MAX 65536
+#define META_INLINE_MAX      KiB(8) /* file data up to this lives in the inode record */
+#define META_GROUPS_MAX      256    /* supplementary groups, u32 little endian each */
+#define META_EXTENTS_MAX     2048   /* a commit of one inode carries at most so many */
+#define META_BODY_MAX        KiB(120)
+#define META_ROOT_INO        UINT64_C(1)
+#define META_BLOCK_SIZE      4096
+
+/*  name, is it a mutation (logged) */
+#define META_OPS(X)                                                                                \
+    X(SESSION_OPEN, 1)                                                                             \
+    X(SESSION_CLOSE, 1)                                                                            \
+    X(KEEPALIVE, 0)                                                                                \
+    X(LOOKUP, 0)                                                                                   \
+    X(GETATTR, 0)                                                                                  \
+    X(READLINK, 0)                                                                                 \
+    X(READDIR, 0)                                                                                  \
+    X(EXTENTS, 0)                                                                                  \
+    X(GETXATTR, 0)                                                                                 \
+    X(LISTXATTR, 0)                                                                                \
+    X(STATFS, 0)                                                                                   \
+    X(SETATTR, 1)                                                                                  \
+    X(CREATE, 1)                                                                                   \
+    X(MKDIR, 1)                                                                                    \
+    X(MKNOD, 1)                                                                                    \
+    X(SYMLINK, 1)                                                                                  \
+    X(LINK, 1)                                                                                     \
+    X(UNLINK, 1)                                                                                   \
+    X(RMDIR, 1)                                                                                    \
+    X(RENAME, 1)                                                                                   \
+    X(SETXATTR, 1)                                                                                 \
+    X(REMOVEXATTR, 1)                                                                              \
+    X(COMMIT, 1)                                                                                   \
+    X(ORPHAN_FREE, 1)                                                                              \
+    X(SESSION_EXPIRE, 1)                                                                           \
+    X(CHUNKS_DELETED, 1)                                                                           \
+    X(CLUSTER_MAP, 1)                                                                              \
+    X(STATE_CHECK, 1)                                                                              \
+    X(VOLUME_FORMAT, 1)                                                                            \
+    X(SCAN, 0)
+
+enum meta_op {
+    META_OP_NONE,
+#define META_OP_ENUM(name, mutates) META_##name,
+    META_OPS(META_OP_ENUM)
+#undef META_OP_ENUM
+        META_OP_END
+};
+
+/* One RPC opcode carries every client operation; the others are served by metad too. */
+enum meta_opcode {
+    META_RPC_REQUEST = 0x0100, /* body: meta_request; reply body: meta_reply */
+    META_RPC_STATUS = 0x0101,  /* reply body: meta_status */
+    META_RPC_NOTIFY = 0x0102,  /* one way to a client: keep alive now (something changed) */
+};
+
+/* Bits of meta_request.valid: which members SETATTR changes; and of COMMIT. */
+enum {
+    META_SET_MODE = 1,
+    META_SET_UID = 2,
+    META_SET_GID = 4,
+    META_SET_SIZE = 8,
+    META_SET_ATIME = 16,
+    META_SET_MTIME = 32,
+    META_SET_CTIME = 64,
+    META_SET_ATIME_NOW = 128, /* the leader's stamp */
+    META_SET_MTIME_NOW = 256,
+    META_SET_KILL_PRIV = 512, /* clear suid, sgid-with-x and security.capability */
+};
+
+enum meta_flag {
+    META_WANT_DATA = 1,    /* LOOKUP GETATTR: also inline data or extents from offset 0 */
+    META_WANT_ATTRS = 2,   /* READDIR: attributes of each entry */
+    META_NOREPLACE = 4,    /* RENAME; XATTR_CREATE for SETXATTR; O_EXCL for CREATE */
+    META_EXCHANGE = 8,     /* RENAME */
+    META_REPLACE = 16,     /* XATTR_REPLACE */
+    META_STILL_OPEN = 32,  /* UNLINK, RENAME over: this session has the victim open */
+    META_SKIP_ACCESS = 64, /* the handle was opened with the right: no permission check (COMMIT,
+                              SETATTR of size through a descriptor) */
+    META_SOLE_SESSION =
+        128, /* stamp: no other session exists; an orphan not STILL_OPEN goes at once */
+    META_OPEN_READ = 256,  /* GETATTR at open: check read permission */
+    META_OPEN_WRITE = 512, /* GETATTR at open: check write permission */
+    META_TRUNCATE = 1024,  /* CREATE of an existing file with O_TRUNC */
+};
+
+/* clang-format off */
+/*    kind   field        max                      since */
+#define META_REQUEST(F)                                     \
+    F(u8,    op,          0,                       1)       \
+    F(u64,   session,     0,                       1)       \
+    F(u64,   seq,         0,                       1)       \
+    F(u64,   low_water,   0,                       1)       \
+    F(u64,   chunk_low,   0,                       1)       \
+    F(u32,   flags,       0,                       1)       \
+    F(u32,   uid,         0,                       1)       \
+    F(u32,   gid,         0,                       1)       \
+    F(bytes, groups,      META_GROUPS_MAX * 4,     1)       \
+    F(u64,   ino,         0,                       1)       \
+    F(u64,   ino2,        0,                       1)       \
+    F(bytes, name,        META_NAME_MAX,           1)       \
+    F(bytes, name2,       META_NAME_MAX,           1)       \
+    F(u32,   mode,        0,                       1)       \
+    F(u64,   rdev,        0,                       1)       \
+    F(u32,   valid,       0,                       1)       \
+    F(u64,   size,        0,                       1)       \
+    F(u64,   atime,       0,                       1)       \
+    F(u64,   mtime,       0,                       1)       \
+    F(u64,   ctime,       0,                       1)       \
+    F(u32,   new_uid,     0,                       1)       \
+    F(u32,   new_gid,     0,                       1)       \
+    F(u64,   offset,      0,                       1)       \
+    F(u32,   count,       0,                       1)       \
+    F(bytes, data,        META_BODY_MAX,           1)       \
+    F(u64,   stamp_time,  0,                       1)
+/* session, seq: 0 for reads by tools. low_water: every seq below it has been answered, its reply may
+ * be forgotten. chunk_low: every chunk {session, seq < chunk_low} that is not committed never will
+ * be. groups: u32 LE each. ino: the file, or the parent directory. ino2: LINK: the file to link;
+ * RENAME: the new parent. data: symlink target, xattr value, meta_commit records (COMMIT), u64 LE
+ * inode numbers (KEEPALIVE: orphans not open here; ORPHAN_FREE), chunk ids 2 x u64 LE (CHUNKS_DELETED).
+ * stamp_time: ns since 1970, by the leader, never runs backwards. */
+
+#define META_ATTR(F)                                        \
+    F(u64,   ino,         0,                       1)       \
+    F(u32,   mode,        0,                       1)       \
+    F(u32,   nlink,       0,                       1)       \
+    F(u32,   uid,         0,                       1)       \
+    F(u32,   gid,         0,                       1)       \
+    F(u64,   rdev,        0,                       1)       \
+    F(u64,   size,        0,                       1)       \
+    F(u64,   blocks,      0,                       1)       \
+    F(u64,   atime,       0,                       1)       \
+    F(u64,   mtime,       0,                       1)       \
+    F(u64,   ctime,       0,                       1)       \
+    F(u64,   btime,       0,                       1)       \
+    F(u64,   change,      0,                       1)       \
+    F(u64,   parent,      0,                       1)
+/* blocks: 512 bytes each, allocated. change: rises with every change of the inode. parent: of a
+ * directory. */
+
+#define META_REPLY(F)                                       \
+    F(u32,   error,       0,                       1)       \
+    F(u64,   index,       0,                       1)       \
+    F(u32,   flags,       0,                       1)       \
+    F(bytes, attr,        256,                     1)       \
+    F(u64,   value,       0,                       1)       \
+    F(u64,   value2,      0,                       1)       \
+    F(bytes, data,        META_BODY_MAX,           1)       \
+    F(bytes, extents,     META_BODY_MAX,           1)
+/* error: 0, an errno, or an err_code, positive. index: Raft index at which this took effect. attr: one
+ * meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2 = lease, data =
+ * u64 LE inode numbers of orphans to answer for. READDIR: data = length-prefixed meta_dirent records,
+ * value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE: data = whole inline data;
+ * else extents = length-prefixed meta_extent records covering [offset, value), holes left out.
+ * STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data. COMMIT: data = meta_commit_result
+ * records. SESSION_*, KEEPALIVE: flags META_ALONE. */
+enum { META_DATA_INLINE = 1, META_ALONE = 2 };
+
+#define META_EXTENT(F)                                      \
+    F(u64,   offset,      0,                       1)       \
+    F(u32,   length,      0,                       1)       \
+    F(u64,   chunk_session, 0,                     1)       \
+    F(u64,   chunk_seq,   0,                       1)       \
+    F(u32,   chunk_offset, 0,                      1)       \
+    F(u32,   flags,       0,                       1)
+/* offset: in the file. chunk_offset: in the chunk's plain bytes. */
+
+#define META_DIRENT(F)                                      \
+    F(u64,   ino,         0,                       1)       \
+    F(u64,   cookie,      0,                       1)       \
+    F(u32,   mode,        0,                       1)       \
+    F(bytes, name,        META_NAME_MAX,           1)       \
+    F(bytes, attr,        256,                     1)
+/* cookie: READDIR with offset = cookie continues behind this entry. Cookies of real entries are >= 3:
+ * 0 = start; "." and ".." are made by the client (1, 2). */
+
+#define META_COMMIT_RECORD(F)                               \
+    F(u64,   ino,         0,                       1)       \
+    F(u32,   valid,       0,                       1)       \
+    F(u64,   size,        0,                       1)       \
+    F(u64,   mtime,       0,                       1)       \
+    F(bool,  is_inline,   0,                       1)       \
+    F(bytes, inline_data, META_INLINE_MAX,         1)       \
+    F(bytes, extents,     META_BODY_MAX,           1)
+/* valid: META_SET_SIZE: the size becomes max(size, its size now) (never shrinks: SETATTR does that);
+ * META_SET_MTIME: mtime = given, else the stamp; META_SET_KILL_PRIV. is_inline: the whole contents are
+ * inline_data now (size = its length), extents are dropped. Else extents replace what they cover; data
+ * that was inline before must be covered by them or lie in the range [0, META_INLINE_MAX) rewritten. */
+
+#define META_STATFS_RECORD(F)                               \
+    F(u64,   total_bytes, 0,                       1)       \
+    F(u64,   free_bytes,  0,                       1)       \
+    F(u64,   used_bytes,  0,                       1)       \
+    F(u64,   inodes,      0,                       1)
+/* clang-format on */
+
+SCHEMA_DEFINE(meta_request, META_REQUEST);
+SCHEMA_DEFINE(meta_attr, META_ATTR);
+SCHEMA_DEFINE(meta_reply, META_REPLY);
+SCHEMA_DEFINE(meta_extent, META_EXTENT);
+SCHEMA_DEFINE(meta_dirent, META_DIRENT);
+SCHEMA_DEFINE(meta_commit, META_COMMIT_RECORD);
+SCHEMA_DEFINE(meta_statfs, META_STATFS_RECORD);
+
+const char *meta_op_name(unsigned op);
+bool meta_op_mutates(unsigned op);
