@@ -151,6 +151,7 @@ void env_fatal(struct env *env, const char *area, const char *format, ...)
     va_end(args);
     env->ops->log(env, LOG_LEVEL_ERROR, area, text);
     env->ops->fatal(env);
+    UNREACHABLE();
 }
 
 void log_write(struct env *env, enum log_level level, const char *area, const char *format, ...)

@@ -131,7 +131,7 @@ struct env_ops {
     void (*conn_pause)(struct env *env, struct env_conn *conn, bool paused);
     void (*conn_close)(struct env *env, struct env_conn *conn);
     void (*log)(struct env *env, enum log_level level, const char *area, const char *text);
-    _Noreturn void (*fatal)(struct env *env); /* the process (in a simulation: the node) dies now */
+    void (*fatal)(struct env *env); /* never returns: the process (a simulated node) dies now */
 };
 
 struct env {
