@@ -1,0 +1,116 @@
+#pragma once
+/*
+ * raft_log: the durable log in preallocated, pre-zeroed segments (raft/raft_log_format.h).
+ *
+ *     raft_log_open(&log, env, &config, &hooks);      blocks: scans, calls hooks for what it finds
+ *     ticket = raft_log_append(&log, first, entries, count, &state);
+ *     ... log.saved(log, ticket) runs once everything up to the ticket is durable
+ *
+ * Group commit: what is appended while a sync runs goes into the next write and sync, as one
+ * record. Appending entries at an index that exists replaces the suffix from there. A failed write
+ * or sync, or a disk too full for the next segment, ends the process.
+ */
+#include "base/env.h"
+#include "raft/limits.h"
+#include "raft/raft_tail.h"
+
+struct raft_log_config {
+    const char *dir; /* created when missing */
+    uint8_t cluster_uuid[16];
+    uint32_t node_id;
+    uint32_t group;
+    uint64_t segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
+    /* Entries up to here are in the state machine; when the log ends before, or disagrees, it
+     * begins anew behind this entry. */
+    uint64_t base_index;
+    uint64_t base_term;
+};
+
+struct raft_hard_state {
+    uint64_t term;
+    uint32_t vote;
+};
+
+/* What recovery found: the newest hard state, and the entries behind base_index, in order. */
+struct raft_log_recovered {
+    struct raft_hard_state state;
+    struct raft_tail tail;
+};
+
+struct raft_log_segment {
+    struct list_node node;
+    uint64_t seq;
+    uint64_t first_index; /* of the first entry it may hold */
+    uint64_t last_index;  /* of the last one it holds; below first_index = none */
+    char *path;
+};
+
+/* A spare segment in preparation, then ready. */
+struct raft_log_spare {
+    struct list_node node;
+    struct raft_log *log;
+    char *path;
+    struct env_file *file;
+    struct env_io io;
+    struct iovec iov;
+    uint64_t zeroed;
+    unsigned state;
+    bool reuse; /* an old segment: has its size and its blocks, needs zeros only */
+};
+
+struct raft_log {
+    struct env *env;
+    struct raft_log_config config;
+    char *dir;
+    /* Everything up to this ticket is durable. Runs from the loop. */
+    void (*saved)(struct raft_log *log, uint64_t ticket);
+    void *data;
+
+    struct list segments; /* raft_log_segment, oldest first; the last one is written */
+    struct env_file *file;
+    uint64_t offset;   /* where the next record goes */
+    uint64_t synced;   /* bytes of the segment that are durable */
+    uint64_t next_seq; /* of segments */
+    uint64_t spare_no; /* for names */
+    uint32_t prev_crc; /* of the last record in this segment */
+    uint64_t last_index;
+    struct raft_hard_state state; /* newest given to append */
+
+    struct list spares; /* raft_log_spare: ready ones first */
+    unsigned spares_ready;
+    unsigned spares_making;
+    uint8_t *zeros; /* RAFT_LOG_ZERO_BLOCK */
+
+    struct buf batch; /* records of the next write */
+    uint64_t ticket;  /* of the newest append */
+    uint64_t durable; /* ticket: everything up to it is durable */
+    uint64_t writing_ticket;
+    struct buf writing; /* records of the write under way */
+    unsigned step;      /* of the writer, see raft_log.c */
+    struct iovec iov;
+    struct env_io io;
+    struct raft_log_segment *next; /* segment being switched to */
+    struct env_file *next_file;
+    struct raft_log_spare *next_spare;
+    unsigned closing_files;
+    bool closing;
+    uint64_t writes; /* counters */
+    uint64_t syncs;
+};
+
+/* -ERR_WRONG_CLUSTER, -ERR_WRONG_NODE, -ERR_BAD_FORMAT, -ERR_CORRUPT, or an errno; logged. The
+ * caller owns out_recovered->tail. */
+int must_check raft_log_open(struct raft_log *log, struct env *env,
+                             const struct raft_log_config *config,
+                             struct raft_log_recovered *out_recovered);
+/* Submits `count` entries from index `first` and, unless NULL, a hard state. Copies. Returns the
+ * ticket. */
+uint64_t raft_log_append(struct raft_log *log, uint64_t first, const struct raft_entry *entries,
+                         unsigned count, const struct raft_hard_state *state);
+/* The log begins anew behind (index, term): a snapshot was restored. */
+uint64_t raft_log_reset(struct raft_log *log, uint64_t index, uint64_t term);
+/* Entries up to `index` are not needed: whole segments are recycled. */
+void raft_log_compact(struct raft_log *log, uint64_t index);
+/* What is not durable yet is dropped. Wait for raft_log_closed before freeing. */
+void raft_log_close(struct raft_log *log);
+bool raft_log_closed(const struct raft_log *log);

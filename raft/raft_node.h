@@ -1,0 +1,189 @@
+#pragma once
+/*
+ * raft_node: one member of a Raft group at work: it owns the pure core (raft/raft.h), the log on
+ * disk (raft/raft_log.h), one connection to each other member, and the timers.
+ *
+ *     raft_node_open(&node, env, &config, &machine);
+ *     raft_node_propose(&node, command, &index);     machine->apply(index) follows when committed
+ *     raft_node_read(&node, &read);                  1: serve now; 0: read.done() will run
+ *     raft_node_compacted(&node, checkpoint_index);  the log up to there is not needed any more
+ *     raft_node_close(&node);
+ *
+ * The machine is called from the loop, never from inside raft_node_propose or raft_node_read. A
+ * failed write or sync of the log ends the process (env_fatal).
+ */
+#include "net/rpc.h"
+#include "raft/limits.h"
+#include "raft/raft.h"
+#include "raft/raft_log.h"
+
+struct raft_peer_config {
+    uint32_t id; /* 1.. */
+    const char *address;
+};
+
+struct raft_node_config {
+    const struct rpc_identity *identity; /* cluster uuid, our node id; outlives the node */
+    const char *dir;                     /* of the log; created when missing */
+    const struct raft_peer_config *peers;
+    unsigned peer_count;        /* all members, ourselves included; 1..RAFT_MEMBERS_MAX */
+    uint64_t applied_index;     /* what the state machine's checkpoint holds */
+    uint64_t applied_term;      /* term of that entry */
+    uint64_t log_segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
+};
+
+/* The replicated state machine; implemented by the owner, embedded in its struct. */
+struct raft_machine {
+    /* In order, committed, exactly once per start. An empty command is a leader's no-op. */
+    void (*apply)(struct raft_machine *machine, uint64_t index, uint64_t term,
+                  struct slice command);
+    /* is_leader is true only after the no-op of our term has been applied. leader_id 0 = none
+     * known. Told of every change of (is_leader, term, leader). */
+    void (*role_changed)(struct raft_machine *machine, bool is_leader, uint64_t term,
+                         uint32_t leader_id);
+    /* A whole-state stream for a member that is too far behind. At most one outgoing and one
+     * incoming at a time. Reading: frames of at most RAFT_SNAPSHOT_FRAME_MAX; empty = end. The
+     * cursor's state is that of *out_index, whatever is applied meanwhile. */
+    int (*snapshot_begin)(struct raft_machine *machine, uint64_t *out_index, uint64_t *out_term,
+                          void **out_cursor);
+    int (*snapshot_read)(struct raft_machine *machine, void *cursor, struct buf *out_frame);
+    void (*snapshot_end)(struct raft_machine *machine, void *cursor);
+    /* Nothing is applied between restore_begin and restore_finish; a restore that breaks off is
+     * begun anew with restore_begin. restore_finish: durable when it returns 0. */
+    int (*restore_begin)(struct raft_machine *machine, uint64_t index, uint64_t term);
+    int (*restore_write)(struct raft_machine *machine, struct slice frame);
+    int (*restore_finish)(struct raft_machine *machine);
+};
+
+/* A linearizable read: done(0) once everything committed before raft_node_read is applied;
+ * done(-ERR_NOT_LEADER) when leadership was lost meanwhile. */
+struct raft_read {
+    void (*done)(struct raft_read *read, int status);
+    struct list_node node; /* the rest is raft_node's */
+    uint64_t id;
+    uint64_t index;
+};
+
+/* The other side of one connection to a member. */
+struct raft_link {
+    struct raft_node *node;
+    uint32_t id;
+    unsigned slot;
+    struct rpc_peer peer;
+    uint64_t lost_at_ns; /* connection lost and not yet back; 0 = fine */
+    bool in_use;
+    bool closed;
+};
+
+/* A message that waits until the log has made durable what was submitted before it. */
+struct raft_held {
+    struct list_node node;
+    uint64_t ticket;
+    struct raft_link *link;
+    struct buf body;
+};
+
+/* The one outgoing snapshot stream. */
+struct raft_snapshot_out {
+    bool active;
+    struct raft_link *link;
+    void *cursor;
+    uint64_t index;
+    uint64_t term;
+    uint64_t stream_id;
+    uint64_t frame_no;
+    bool last; /* the end frame is in flight */
+    struct buf frame;
+    struct buf body;
+    struct rpc_call call;
+};
+
+/* The one incoming snapshot stream. */
+struct raft_snapshot_in {
+    bool active;
+    uint32_t from;
+    uint64_t stream_id;
+    uint64_t next_frame;
+    uint64_t index;
+    uint64_t term;
+    uint64_t heard_ns;
+};
+
+struct raft_node {
+    struct env *env;
+    const struct rpc_identity *identity;
+    struct raft_machine *machine;
+    struct raft raft;
+    struct raft_log log;
+    struct raft_link links[RAFT_MEMBERS_MAX]; /* by slot; our own is not in use */
+    unsigned self;                            /* our slot */
+    struct env_timer tick;
+    struct env_timer turn; /* fires at the next turn of the loop: apply, reads */
+    struct list held;      /* raft_held, oldest first */
+    uint64_t held_count;
+    struct list reads; /* raft_read: waiting for confirmation or apply */
+    uint64_t next_read_id;
+    uint64_t read_count;
+    uint64_t applied;
+    uint64_t applied_term;
+    uint64_t compacted; /* what the owner's checkpoint holds */
+    bool told_leader;   /* last role_changed */
+    uint64_t told_term;
+    uint32_t told_leader_id;
+    struct raft_snapshot_out snapshot_out;
+    struct raft_snapshot_in snapshot_in;
+    bool open;
+    bool closing;
+};
+
+/* Blocks while it recovers the log. -ERR_WRONG_CLUSTER, -ERR_WRONG_NODE, -ERR_BAD_FORMAT,
+ * -ERR_CORRUPT: the directory is not ours or damaged; the log line names the file. */
+int must_check raft_node_open(struct raft_node *node, struct env *env,
+                              const struct raft_node_config *config, struct raft_machine *machine);
+/* Cancels what is outstanding: reads end with -ERR_NOT_LEADER. The memory must live until
+ * raft_node_closed is true (connections and writes end from the loop). */
+void raft_node_close(struct raft_node *node);
+bool raft_node_closed(const struct raft_node *node);
+
+/* The command is copied. -ERR_NOT_LEADER; -ERR_BUSY above RAFT_UNCOMMITTED_BYTES_MAX. */
+int must_check raft_node_propose(struct raft_node *node, struct slice command, uint64_t *out_index);
+/* 1: the lease is good and everything committed is applied: serve now, check raft_node_lease_good
+ * after reading if the read took long. 0: done() will run. -ERR_NOT_LEADER, -ERR_BUSY. */
+int must_check raft_node_read(struct raft_node *node, struct raft_read *read);
+/* done() will not run. */
+void raft_node_read_cancel(struct raft_node *node, struct raft_read *read);
+bool raft_node_lease_good(struct raft_node *node);
+
+/* The rpc handler of the owner passes requests with these opcodes here, which consumes them. */
+bool raft_node_is_raft_opcode(uint16_t opcode);
+void raft_node_receive(struct raft_node *node, struct rpc_request *request);
+
+/* The owner's checkpoint holds everything up to `index` durably. */
+void raft_node_compacted(struct raft_node *node, uint64_t index);
+/* Graceful stop: hands leadership to the most advanced member; role_changed tells the outcome. */
+void raft_node_transfer(struct raft_node *node);
+
+struct raft_peer_status {
+    uint32_t id;
+    uint64_t match;
+    uint64_t next;
+    uint64_t heard_ns; /* env_now of its last message; 0 = never */
+    bool connected;
+    bool snapshot; /* needs or receives one */
+};
+
+struct raft_node_status {
+    enum raft_role role;
+    bool leader_ready; /* leads, and the no-op of its term is applied */
+    uint64_t term;
+    uint32_t leader_id;
+    uint64_t commit;
+    uint64_t applied;
+    uint64_t first; /* oldest entry in memory */
+    uint64_t last;
+    uint64_t saved;
+    unsigned peer_count;
+    struct raft_peer_status peers[RAFT_MEMBERS_MAX];
+};
+
+void raft_node_status(const struct raft_node *node, struct raft_node_status *out_status);
