@@ -68,6 +68,7 @@ enum meta_opcode {
     META_RPC_REQUEST = 0x0100, /* body: meta_request; reply body: meta_reply */
     META_RPC_STATUS = 0x0101,  /* reply body: meta_status */
     META_RPC_NOTIFY = 0x0102,  /* one way to a client: keep alive now (something changed) */
+    META_RPC_MAP = 0x0103,     /* reply body: a cluster map (chunkstore/placement.h) */
 };
 
 /* Bits of meta_request.valid: which members SETATTR changes; and of COMMIT. */
@@ -98,6 +99,7 @@ enum meta_flag {
     META_OPEN_READ = 256,  /* GETATTR at open: check read permission */
     META_OPEN_WRITE = 512, /* GETATTR at open: check write permission */
     META_TRUNCATE = 1024,  /* CREATE of an existing file with O_TRUNC */
+    META_RELEASED = 2048,  /* KEEPALIVE: this mount no longer relies on being alone */
 };
 
 /* clang-format off */
@@ -169,7 +171,12 @@ enum meta_flag {
  * value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE: data = whole inline data;
  * else extents = length-prefixed meta_extent records covering [offset, value), holes left out.
  * STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data. COMMIT: data = meta_commit_result
- * records. SESSION_*, KEEPALIVE: flags META_ALONE. */
+ * records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE: value = epoch of the cluster map.
+ * CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr of the victim afterwards. RENAME: attr
+ * of what moved, value = ino of the replaced or exchanged one, or 0. SCAN (data = first key, count =
+ * most pairs): data = length-prefixed keys and values in turn, value = 1 at the end. The RPC status
+ * -ERR_NOT_LEADER: value = id of the leader or 0, data = its address. Inline data may be shorter than
+ * the file: the rest reads as zeros. */
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \
@@ -203,11 +210,56 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
  * inline_data now (size = its length), extents are dropped. Else extents replace what they cover; data
  * that was inline before must be covered by them or lie in the range [0, META_INLINE_MAX) rewritten. */
 
+/* One for each record of a COMMIT, in order. error: positive; attr: one meta_attr when error is 0. */
+#define META_COMMIT_RESULT(F)                               \
+    F(u64,   ino,         0,                       1)       \
+    F(u32,   error,       0,                       1)       \
+    F(bytes, attr,        256,                     1)
+
 #define META_STATFS_RECORD(F)                               \
     F(u64,   total_bytes, 0,                       1)       \
     F(u64,   free_bytes,  0,                       1)       \
     F(u64,   used_bytes,  0,                       1)       \
     F(u64,   inodes,      0,                       1)
+
+/* What one metadata server says of itself, its group and (the leader only) of the chunk servers.
+ * role: "leader", "follower", ... members, servers: length-prefixed records. health: codes from
+ * meta_health_name, each ended by a zero byte; empty = all is well. */
+#define META_STATUS(F)                                      \
+    F(u32,   id,          0,                       1)       \
+    F(bytes, role,        32,                      1)       \
+    F(u64,   term,        0,                       1)       \
+    F(u32,   leader,      0,                       1)       \
+    F(u64,   commit,      0,                       1)       \
+    F(u64,   applied,     0,                       1)       \
+    F(u64,   last,        0,                       1)       \
+    F(bytes, members,     KiB(8),                  1)       \
+    F(u32,   sessions,    0,                       1)       \
+    F(bytes, servers,     KiB(100),                1)       \
+    F(u64,   inodes,      0,                       1)       \
+    F(u64,   used_bytes,  0,                       1)       \
+    F(u64,   orphans,     0,                       1)       \
+    F(u64,   delete_queue, 0,                      1)       \
+    F(u64,   map_epoch,   0,                       1)       \
+    F(bytes, health,      KiB(4),                  1)       \
+    F(bytes, cluster_uuid, 16,                     1)       \
+    F(u64,   checkpoints, 0,                       1)       \
+    F(u64,   state_hash,  0,                       1)
+
+/* heard_ms: since it was last heard of, UINT64_MAX = never; 0 for the server that answers. */
+#define META_STATUS_MEMBER(F)                               \
+    F(u32,   id,          0,                       1)       \
+    F(bytes, address,     255,                     1)       \
+    F(u64,   match,       0,                       1)       \
+    F(u64,   heard_ms,    0,                       1)
+
+#define META_STATUS_SERVER(F)                               \
+    F(u32,   id,          0,                       1)       \
+    F(bytes, address,     255,                     1)       \
+    F(bytes, zone,        31,                      1)       \
+    F(u64,   total_bytes, 0,                       1)       \
+    F(u64,   free_bytes,  0,                       1)       \
+    F(u64,   heard_ms,    0,                       1)
 /* clang-format on */
 
 SCHEMA_DEFINE(meta_request, META_REQUEST);
@@ -216,7 +268,21 @@ SCHEMA_DEFINE(meta_reply, META_REPLY);
 SCHEMA_DEFINE(meta_extent, META_EXTENT);
 SCHEMA_DEFINE(meta_dirent, META_DIRENT);
 SCHEMA_DEFINE(meta_commit, META_COMMIT_RECORD);
+SCHEMA_DEFINE(meta_commit_result, META_COMMIT_RESULT);
 SCHEMA_DEFINE(meta_statfs, META_STATFS_RECORD);
+SCHEMA_DEFINE(meta_status, META_STATUS);
+SCHEMA_DEFINE(meta_status_member, META_STATUS_MEMBER);
+SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
+
+/* What can be wrong: code, in words. The codes are an interface: scripts match them. */
+#define META_HEALTH_TABLE(X)                                                                       \
+    X(NO_LEADER, "the metadata group has no leader")                                               \
+    X(META_SERVER_DOWN, "a metadata server has not been heard of")                                 \
+    X(CHUNK_SERVER_DOWN, "a chunk server has not been heard of")                                   \
+    X(CHUNK_SERVERS_FEW, "fewer chunk servers are known than a chunk has copies")                  \
+    X(NO_CLUSTER_MAP, "no cluster map has been made yet")                                          \
+    X(SPACE_LOW, "a chunk server has less than 5 % of its disk free")                              \
+    X(DELETE_QUEUE_LONG, "deleted chunks wait longer than they should")
 
 const char *meta_op_name(unsigned op);
 bool meta_op_mutates(unsigned op);

@@ -1,0 +1,40 @@
+#pragma once
+/* limits: every bound of the metadata service, with the arithmetic behind it. */
+#include "base/compiler.h"
+
+/* ---- client ---- */
+#define META_CLIENT_ADDRESSES_MAX 8
+/* Mutations without an answer: a server keeps as many replies of each session. */
+#define META_CLIENT_WINDOW 1024
+/* Reads in flight; RPC_INFLIGHT_MAX (4096) less the window and the client's own calls. */
+#define META_CLIENT_READS_MAX  2048
+#define META_CLIENT_TRY_NS     (3 * NS_PER_S)    /* one attempt, then ask another server */
+#define META_CLIENT_RETRY_NS   (50 * NS_PER_MS)  /* pause when no server leads */
+#define META_CLIENT_RETRY_MAX  (400 * NS_PER_MS) /* its doubled end */
+#define META_KEEPALIVE_NS      (2500 * NS_PER_MS)
+#define META_ALONE_GRANT_NS    (3 * NS_PER_S) /* from sending the KEEPALIVE; + 1 s in the kernel */
+#define META_LEASE_MARGIN_NS   (2 * NS_PER_S) /* the client stops this much before the server */
+#define META_ORPHAN_ANSWER_MAX 1024           /* inode numbers in one KEEPALIVE, 8 bytes each */
+
+/* ---- server ---- */
+#define META_LEASE_NS          (10 * NS_PER_S)
+#define META_LEASE_GRACE_NS    (1 * NS_PER_S) /* the server waits this much longer */
+#define META_ALONE_WAIT_NS     (4 * NS_PER_S) /* grant 3 s + kernel timeout 1 s */
+#define META_SESSIONS_MAX      10000
+#define META_PARKED_MAX        META_CLIENT_WINDOW /* requests of a session ahead of their turn */
+#define META_PROPOSALS_MAX     4096               /* not applied yet; above: the client retries */
+#define META_READS_MAX         4096               /* waiting for their read index */
+#define META_CHECKPOINT_BYTES  MiB(64)
+#define META_CHECKPOINT_NS     (30 * NS_PER_S)
+#define META_STATE_CHECK_NS    (5 * NS_PER_S)
+#define META_SERVER_DOWN_NS    (5 * NS_PER_S)
+#define META_GC_BATCH          1024 /* chunks in one delete and one log entry: 16 KiB */
+#define META_GRACE_DEFAULT_NS  (60 * NS_PER_S)
+#define META_SNAPSHOT_PAGES    64   /* page cache of a tree that a snapshot reads */
+#define META_FREE_STEP_EXTENTS 2000 /* extents freed by one log entry */
+#define META_FREE_STEP_INODES  256  /* orphans freed by one log entry */
+#define META_READDIR_MAX       1024 /* entries in a reply, if they fit 120 KiB */
+#define META_DEPTH_MAX         4096 /* parents walked by a rename's cycle check */
+#define META_LINKS_MAX         65000
+#define META_COMMITS_MAX       1024 /* records in one COMMIT */
+#define META_COLLISIONS_MAX    16   /* names of a directory with the same 63-bit hash */
