@@ -24,7 +24,7 @@ struct chunk_client {
     /* The map in use is older than a server's, or empty: fetch a newer one; may be NULL. */
     void (*map_stale)(struct chunk_client *client);
     void *data;
-    uint64_t puts, gets, read_fallbacks, read_repairs, degraded_puts; /* counters */
+    uint64_t put_count, get_count, read_fallbacks, read_repairs, degraded_puts; /* counters */
 };
 
 void chunk_client_init(struct chunk_client *client, struct env *env,
