@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #define must_check                         __attribute__((warn_unused_result))
-#define unused                             __attribute__((unused))
 #define printf_like(format_arg, first_arg) __attribute__((format(printf, format_arg, first_arg)))
 /* Runs fn(&variable) when the variable leaves its scope. */
 #define cleanup(fn)                     __attribute__((cleanup(fn)))

@@ -69,6 +69,8 @@ struct rpc_peer {
     void (*changed)(struct rpc_peer *peer, int status);
     /* One-way messages from the other side on this connection; may be NULL. */
     void (*oneway)(struct rpc_peer *peer, uint16_t opcode, struct slice body, struct buf *payload);
+    void (*closed)(
+        struct rpc_peer *peer); /* after rpc_peer_close: may free the peer; may be NULL */
     void *data;
     enum rpc_role expect_role; /* refuse others; RPC_ROLE_NONE = any */
     uint32_t expect_node;      /* refuse others; 0 = any */
@@ -88,7 +90,7 @@ void rpc_peer_init(struct rpc_peer *peer, struct env *env, const struct rpc_iden
                    const char *address);
 /* Connect now if not connected (a hint that the server may be back). */
 void rpc_peer_poke(struct rpc_peer *peer);
-/* All calls end with -ECANCELED, from the loop; then closed (may be NULL) runs. */
+/* All calls end with -ECANCELED, from the loop; then closed() runs. */
 void rpc_peer_close(struct rpc_peer *peer);
 void rpc_call_start(struct rpc_peer *peer, struct rpc_call *call);
 /* Ends the call with -ECANCELED from the loop; harmless when it has ended. */
