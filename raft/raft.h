@@ -164,9 +164,10 @@ struct raft {
 
     struct raft_progress progress[RAFT_MEMBERS_MAX]; /* leader */
     uint64_t term_start;                             /* leader: index of our no-op */
-    uint64_t heartbeat_ns;                           /* leader: next one */
+    uint64_t heartbeat_ns;                           /* leader: next round */
+    uint64_t beat_ns;                                /* leader: last round */
+    uint64_t uncommitted_bytes;                      /* leader */
     uint64_t last_stamp;
-    uint64_t elected_ns;
     uint32_t transfer_to; /* 0 = no transfer under way */
     bool transfer_sent;
     bool lease_off; /* a TIMEOUT_NOW was sent in this term */

@@ -122,3 +122,23 @@ uint64_t raft_tail_entry_bytes(const struct raft_entry *entry)
 {
     return entry->command.size + RAFT_ENTRY_OVERHEAD;
 }
+
+uint64_t raft_tail_agree(const struct raft_tail *tail, uint64_t index, uint64_t term)
+{
+    uint64_t low = tail->base_index;
+    uint64_t high = min_u64(index, raft_tail_last(tail));
+
+    if (index <= low) {
+        return index;
+    }
+    while (low < high) { /* terms grow with the index: the answer is in [low, high] */
+        uint64_t middle = low + (high - low + 1) / 2;
+
+        if (raft_tail_at(tail, middle)->term <= term) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
+}

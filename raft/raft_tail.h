@@ -41,3 +41,6 @@ const struct raft_entry *raft_tail_at(const struct raft_tail *tail, uint64_t ind
 /* False when the term of `index` is not known (compacted, or not yet written). */
 bool raft_tail_term(const struct raft_tail *tail, uint64_t index, uint64_t *out_term);
 uint64_t raft_tail_entry_bytes(const struct raft_entry *entry);
+/* The largest index up to `index` whose term is at most `term`: where two logs may still agree.
+ * Below the base nothing is known: then the answer is min(index, base_index). */
+uint64_t raft_tail_agree(const struct raft_tail *tail, uint64_t index, uint64_t term);
