@@ -1,0 +1,258 @@
+/*
+ * Calls that are one metadata operation: sent, answered, taken into the inode table. Those that
+ * touch file contents are in fs/call_data.c.
+ */
+#include "fs/call.h"
+
+#include "base/assert.h"
+#include "fs/coherence.h"
+#include "fs/flush.h"
+#include "fs/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+void fs_call_finish(struct fs_call *call, int status)
+{
+    call->error = status < 0 ? err_to_errno(status) : 0;
+    call->done(call);
+}
+
+/* The attributes in a reply, as they are true here. */
+static int take_attr(struct fs_call *call, struct slice bytes)
+{
+    struct inode *inode;
+    int r;
+
+    if (bytes.size == 0) {
+        return 0;
+    }
+    r = meta_attr_decode(&call->attr, bytes);
+    if (r < 0) {
+        return r;
+    }
+    inode = inode_get(call->mount, call->attr.ino);
+    if (inode != NULL) {
+        inode_update(call->mount, inode, &call->attr);
+    }
+    return 0;
+}
+
+/* The kernel gets to know the entry with this reply: a lookup reference. */
+static void make_known(struct fs_call *call, const struct meta_reply *reply)
+{
+    struct inode *inode = inode_make(call->mount, call->attr.ino);
+
+    inode->lookups++;
+    inode_update(call->mount, inode, &call->attr);
+    if (call->op == FS_CREATE) {
+        if (reply->value2 == 1) {
+            inode->contents = CONTENTS_INLINE; /* new and empty */
+        } else if (call->open_flags & O_TRUNC) {
+            inode_forget_contents(inode);
+        }
+        inode->opens++;
+        call->mount->open_count++;
+        call->keep_cache = coherence_keep_pages(call->mount, inode);
+    }
+}
+
+/* Nobody can read it any more: what is not committed need not be. */
+static void drop_unlinked(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->attr.ino);
+
+    if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0) {
+        fs_call_drop_dirty(call->mount, inode);
+    }
+}
+
+static bool makes_known(enum fs_op op)
+{
+    return op == FS_LOOKUP || op == FS_CREATE || op == FS_MKDIR || op == FS_MKNOD ||
+           op == FS_SYMLINK || op == FS_LINK;
+}
+
+static void on_meta(struct meta_call *meta)
+{
+    struct fs_call *call = container_of(meta, struct fs_call, meta);
+    int r = meta->status;
+
+    call->waiting_meta = false;
+    if (r == 0) {
+        r = take_attr(call, meta->reply.attr);
+    }
+    if (r == 0 && makes_known(call->op)) {
+        make_known(call, &meta->reply);
+    }
+    if (r == 0 && call->op == FS_UNLINK) {
+        drop_unlinked(call);
+    }
+    call->out = meta->reply.data;
+    call->end = meta->reply.value == 1;
+    fs_call_finish(call, r);
+}
+
+static const uint8_t meta_ops[] = {
+    [FS_LOOKUP] = META_LOOKUP,     [FS_GETATTR] = META_GETATTR,
+    [FS_SETATTR] = META_SETATTR,   [FS_READLINK] = META_READLINK,
+    [FS_CREATE] = META_CREATE,     [FS_MKDIR] = META_MKDIR,
+    [FS_MKNOD] = META_MKNOD,       [FS_SYMLINK] = META_SYMLINK,
+    [FS_LINK] = META_LINK,         [FS_UNLINK] = META_UNLINK,
+    [FS_RMDIR] = META_RMDIR,       [FS_RENAME] = META_RENAME,
+    [FS_READDIR] = META_READDIR,   [FS_STATFS] = META_STATFS,
+    [FS_GETXATTR] = META_GETXATTR, [FS_LISTXATTR] = META_LISTXATTR,
+    [FS_SETXATTR] = META_SETXATTR, [FS_REMOVEXATTR] = META_REMOVEXATTR,
+};
+
+static struct meta_request request_of(const struct fs_call *call)
+{
+    struct meta_request request = {
+        .op = call->op == FS_OPEN ? META_SETATTR : meta_ops[call->op], /* O_TRUNC */
+        .flags = call->flags,
+        .uid = call->who.uid,
+        .gid = call->who.gid,
+        .groups = call->who.groups,
+        .ino = call->ino,
+        .ino2 = call->ino2,
+        .name = call->name,
+        .name2 = call->name2,
+        .mode = call->mode,
+        .rdev = call->rdev,
+        .valid = call->valid,
+        .size = call->set.size,
+        .atime = call->set.atime,
+        .mtime = call->set.mtime,
+        .ctime = call->set.ctime,
+        .new_uid = call->set.uid,
+        .new_gid = call->set.gid,
+        .offset = call->offset,
+        .data = call->data,
+    };
+
+    return request;
+}
+
+void fs_call_meta_start(struct fs_call *call)
+{
+    call->meta = (struct meta_call){.request = request_of(call), .done = on_meta};
+    switch (call->op) {
+    case FS_SYMLINK:
+        call->meta.request.data = call->name2;
+        call->meta.request.name2 = (struct slice){0};
+        break;
+    case FS_CREATE:
+        call->meta.request.flags |= call->open_flags & O_EXCL ? META_NOREPLACE : 0;
+        call->meta.request.flags |= call->open_flags & O_TRUNC ? META_TRUNCATE : 0;
+        break;
+    case FS_READDIR:
+        call->meta.request.count = (uint32_t)call->size;
+        call->meta.request.flags |= META_WANT_ATTRS;
+        break;
+    case FS_SETATTR:
+        call->meta.request.mode = call->set.mode;
+        break;
+    case FS_LOOKUP:
+    case FS_GETATTR:
+    case FS_READLINK:
+    case FS_MKDIR:
+    case FS_MKNOD:
+    case FS_LINK:
+    case FS_UNLINK:
+    case FS_RMDIR:
+    case FS_RENAME:
+    case FS_OPEN:
+    case FS_READ:
+    case FS_WRITE:
+    case FS_FLUSH:
+    case FS_RELEASE:
+    case FS_FSYNC:
+    case FS_STATFS:
+    case FS_GETXATTR:
+    case FS_LISTXATTR:
+    case FS_SETXATTR:
+    case FS_REMOVEXATTR:
+        break;
+    }
+    call->waiting_meta = true;
+    meta_call_start(&call->mount->meta, &call->meta);
+}
+
+/* While nobody else can change it, what we know of an inode is the truth. */
+static bool answer_locally(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->ino);
+
+    if (inode == NULL || !inode->attr_known || !coherence_trusts_attributes(call->mount)) {
+        return false;
+    }
+    call->attr = inode->attr;
+    fs_call_finish(call, 0);
+    return true;
+}
+
+/* The victim of an unlink or a rename may be open here: only if nothing is open at all is that
+ * excluded before the lookup on the server, so this errs on the side of "still open". */
+static void note_open_victims(struct fs_call *call)
+{
+    if (call->mount->open_count != 0) {
+        call->flags |= META_STILL_OPEN;
+    }
+}
+
+void fs_call_start(struct fs_call *call)
+{
+    call->mount->counters.calls++;
+    switch (call->op) {
+    case FS_GETATTR:
+        if (!answer_locally(call)) {
+            fs_call_meta_start(call);
+        }
+        return;
+    case FS_UNLINK:
+    case FS_RENAME:
+        note_open_victims(call);
+        fs_call_meta_start(call);
+        return;
+    case FS_LOOKUP:
+    case FS_READLINK:
+    case FS_CREATE:
+    case FS_MKDIR:
+    case FS_MKNOD:
+    case FS_SYMLINK:
+    case FS_LINK:
+    case FS_RMDIR:
+    case FS_READDIR:
+    case FS_STATFS:
+    case FS_GETXATTR:
+    case FS_LISTXATTR:
+    case FS_SETXATTR:
+    case FS_REMOVEXATTR:
+        fs_call_meta_start(call);
+        return;
+    case FS_SETATTR:
+    case FS_OPEN:
+    case FS_READ:
+    case FS_WRITE:
+    case FS_FLUSH:
+    case FS_RELEASE:
+    case FS_FSYNC:
+        fs_call_data_start(call);
+        return;
+    }
+    UNREACHABLE();
+}
+
+void fs_call_cancel(struct fs_call *call)
+{
+    call->cancelled = true;
+    if (call->waiting_meta) {
+        meta_call_cancel(&call->mount->meta, &call->meta);
+    } else if (call->active != NULL) {
+        op_wake(call->active);
+    } else if (call->waiting_flush || call->waiting_space) {
+        call->waiting_flush = call->waiting_space = false;
+        list_remove(&call->node);
+        fs_call_finish(call, -EINTR);
+    }
+}

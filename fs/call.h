@@ -1,0 +1,94 @@
+#pragma once
+/*
+ * fs_call: one file operation as the kernel asks it, without the kernel: the FUSE bridge makes them
+ * of requests, the simulator makes them up. A call completes exactly once, by done(), never inside
+ * fs_call_start's caller's frame unless it can be answered from memory (done may run at once).
+ */
+#include "base/op.h"
+#include "fs/dirty.h"
+#include "meta/meta_client.h"
+
+enum fs_op {
+    FS_LOOKUP,
+    FS_GETATTR,
+    FS_SETATTR,
+    FS_READLINK,
+    FS_CREATE, /* and open */
+    FS_MKDIR,
+    FS_MKNOD,
+    FS_SYMLINK,
+    FS_LINK,
+    FS_UNLINK,
+    FS_RMDIR,
+    FS_RENAME,
+    FS_OPEN,
+    FS_READ,
+    FS_WRITE,
+    FS_FLUSH, /* close(2) of one descriptor */
+    FS_RELEASE,
+    FS_FSYNC,
+    FS_READDIR, /* one batch of directory entries */
+    FS_STATFS,
+    FS_GETXATTR,
+    FS_LISTXATTR,
+    FS_SETXATTR,
+    FS_REMOVEXATTR,
+};
+
+struct fs_credentials {
+    uint32_t uid;
+    uint32_t gid;
+    struct slice groups; /* u32 little endian; borrowed until done */
+};
+
+struct mount;
+struct inode;
+
+struct fs_call {
+    enum fs_op op;
+    struct mount *mount;
+    struct fs_credentials who;
+    /* Arguments; slices are borrowed until done. */
+    uint64_t ino;  /* the file, or the parent directory */
+    uint64_t ino2; /* LINK: the file; RENAME: the new parent */
+    struct slice name;
+    struct slice name2; /* RENAME: the new name; SYMLINK: the target */
+    uint32_t mode;
+    uint64_t rdev;
+    uint32_t open_flags;  /* OPEN, CREATE: O_* */
+    uint32_t flags;       /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
+    uint32_t valid;       /* SETATTR: META_SET_* */
+    struct meta_attr set; /* SETATTR: the values */
+    uint64_t offset;      /* READ, WRITE; READDIR: cookie */
+    size_t size;          /* READ */
+    bool kill_priv;       /* WRITE: clear suid and sgid */
+    struct slice data;    /* WRITE, SETXATTR */
+    void (*done)(struct fs_call *call);
+
+    /* Results. */
+    int error;             /* 0 or a positive errno */
+    struct meta_attr attr; /* of the entry, or the inode */
+    bool keep_cache;       /* OPEN, CREATE: pages from before are valid */
+    struct slice out;      /* READ, READLINK, xattrs, READDIR records, STATFS: valid inside done */
+    bool end;              /* READDIR: no more entries */
+
+    /* Private. */
+    struct meta_call meta;
+    struct list_node node; /* of a wait queue */
+    struct op *active;     /* a running read, for cancel */
+    bool waiting_meta, waiting_flush, waiting_space, cancelled;
+};
+
+void fs_call_start(struct fs_call *call);
+/* Ends the call with EINTR as soon as may be; harmless when it has ended. */
+void fs_call_cancel(struct fs_call *call);
+
+/* For the files that implement calls. */
+void fs_call_finish(struct fs_call *call, int status); /* status: 0 or a negative code */
+void fs_call_data_start(struct fs_call *call);         /* OPEN READ WRITE FLUSH FSYNC SETATTR */
+/* The next SETATTR of the size in line may go, if the inode is in no flush round. */
+void fs_call_truncate_next(struct inode *inode);
+/* The inode is gone for everybody: forget what it has not committed. */
+void fs_call_drop_dirty(struct mount *mount, struct inode *inode);
+/* Sends the call as the one metadata operation that it is. */
+void fs_call_meta_start(struct fs_call *call);

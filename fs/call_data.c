@@ -1,0 +1,314 @@
+/*
+ * Calls that touch file contents: open, read, write, flush, fsync, truncate.
+ *
+ * Writes are answered from memory; what they wrote is dirty until a flush round has committed it.
+ * A change of the size is ordered with the rounds: it waits for the one that runs, and none starts
+ * while it is on its way. The kernel lets no write of this mount run beside it.
+ */
+#include "fs/call.h"
+
+#include "base/assert.h"
+#include "fs/coherence.h"
+#include "fs/flush.h"
+#include "fs/limits.h"
+#include "fs/mount.h"
+#include "fs/read.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+/* ---- SETATTR ---- */
+
+static void truncate_local(struct mount *mount, struct inode *inode, uint64_t size)
+{
+    uint64_t before = inode->dirty.bytes;
+
+    dirty_truncate(&inode->dirty, size);
+    mount->dirty_bytes -= before - inode->dirty.bytes;
+    if (inode->dirty.count == 0) {
+        list_remove(&inode->flush_node);
+    }
+}
+
+void fs_call_drop_dirty(struct mount *mount, struct inode *inode)
+{
+    truncate_local(mount, inode, 0);
+}
+
+static void on_size_set(struct meta_call *meta)
+{
+    struct fs_call *call = container_of(meta, struct fs_call, meta);
+    struct mount *mount = call->mount;
+    struct inode *inode = inode_get(mount, call->ino);
+    int r = meta->status;
+
+    ASSERT(inode != NULL && inode->truncating);
+    call->waiting_meta = false;
+    inode->truncating = false;
+    inode_forget_contents(inode);
+    if (r == 0) {
+        r = meta_attr_decode(&call->attr, meta->reply.attr);
+    }
+    if (r == 0) {
+        inode->attr.size = call->attr.size;
+        inode_update(mount, inode, &call->attr);
+        inode->page_change = inode->attr.change;
+        if (call->attr.size == 0) {
+            inode->contents = CONTENTS_INLINE; /* empty */
+        }
+    }
+    if (inode->dirty.count != 0) {
+        flush_note(mount, inode);
+    }
+    if (call->op == FS_OPEN && r == 0) {
+        inode->opens++;
+        mount->open_count++;
+        call->keep_cache = false;
+    }
+    fs_call_finish(call, r);
+    fs_call_truncate_next(inode);
+    flush_poke(mount);
+    inode_release(mount, inode);
+}
+
+void fs_call_truncate_next(struct inode *inode)
+{
+    struct list_node *node;
+    struct fs_call *call;
+
+    if (inode->in_round || inode->truncating) {
+        return;
+    }
+    node = list_pop_front(&inode->truncate_waiters);
+    if (node == NULL) {
+        return;
+    }
+    call = container_of(node, struct fs_call, node);
+    call->waiting_flush = false;
+    inode->truncating = true;
+    truncate_local(call->mount, inode, call->set.size);
+    fs_call_meta_start(call);
+    call->meta.done = on_size_set;
+}
+
+static void start_truncate(struct fs_call *call, struct inode *inode)
+{
+    call->waiting_flush = true;
+    list_push_back(&inode->truncate_waiters, &call->node);
+    fs_call_truncate_next(inode);
+}
+
+/* What is not committed yet takes the times and mode with it that are set now. */
+static void set_pending_times(struct fs_call *call, struct inode *inode)
+{
+    if (!inode_pending(inode)) {
+        return;
+    }
+    if (call->valid & META_SET_MTIME) {
+        inode->attr.mtime = call->set.mtime;
+    } else if (call->valid & META_SET_MTIME_NOW) {
+        inode->attr.mtime = env_wall(call->mount->env);
+    }
+    if (call->valid & META_SET_MODE) {
+        inode->kill_priv = false;
+    }
+}
+
+static void start_setattr(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->ino);
+
+    if (call->valid & META_SET_SIZE) {
+        start_truncate(call, inode_make(call->mount, call->ino));
+        return;
+    }
+    if (inode != NULL) {
+        set_pending_times(call, inode);
+    }
+    fs_call_meta_start(call);
+}
+
+/* ---- OPEN ---- */
+
+static void on_opened(struct meta_call *meta)
+{
+    struct fs_call *call = container_of(meta, struct fs_call, meta);
+    struct mount *mount = call->mount;
+    struct inode *inode = inode_make(mount, call->ino);
+    int r = meta->status;
+
+    call->waiting_meta = false;
+    if (r == 0) {
+        r = meta_attr_decode(&call->attr, meta->reply.attr);
+    }
+    if (r == 0) {
+        uint64_t change = inode->attr.change;
+
+        inode_update(mount, inode, &call->attr);
+        if (inode->contents == CONTENTS_UNKNOWN && inode->attr.change >= change &&
+            !inode_pending(inode)) {
+            r = inode_take_contents(inode, &meta->reply, 0);
+        }
+    }
+    if (r == 0) {
+        inode->opens++;
+        mount->open_count++;
+        call->keep_cache = coherence_keep_pages(mount, inode);
+    }
+    fs_call_finish(call, r);
+    inode_release(mount, inode);
+}
+
+static void start_open(struct fs_call *call)
+{
+    struct inode *inode = inode_make(call->mount, call->ino);
+    unsigned mode = call->open_flags & O_ACCMODE;
+
+    call->flags |= mode != O_WRONLY ? META_OPEN_READ : 0;
+    call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
+    if (call->open_flags & O_TRUNC) {
+        call->valid = META_SET_SIZE | META_SET_MTIME_NOW;
+        call->set.size = 0;
+        start_truncate(call, inode);
+        return;
+    }
+    if (coherence_trusts_attributes(call->mount) && inode->attr_known &&
+        inode->contents != CONTENTS_UNKNOWN) {
+        inode->opens++;
+        call->mount->open_count++;
+        call->keep_cache = coherence_keep_pages(call->mount, inode);
+        call->attr = inode->attr;
+        fs_call_finish(call, 0);
+        return;
+    }
+    call->meta = (struct meta_call){.done = on_opened};
+    call->meta.request = (struct meta_request){
+        .op = META_GETATTR,
+        .ino = call->ino,
+        .uid = call->who.uid,
+        .gid = call->who.gid,
+        .groups = call->who.groups,
+        .flags = call->flags | META_WANT_DATA,
+    };
+    call->waiting_meta = true;
+    meta_call_start(&call->mount->meta, &call->meta);
+}
+
+/* ---- WRITE ---- */
+
+static void start_write(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+    struct inode *inode = inode_get(mount, call->ino);
+    uint64_t end, before;
+
+    if (inode == NULL) {
+        fs_call_finish(call, -ESTALE);
+        return;
+    }
+    if (call->data.size == 0) {
+        fs_call_finish(call, 0);
+        return;
+    }
+    if (__builtin_add_overflow(call->offset, call->data.size, &end) || end > INT64_MAX) {
+        fs_call_finish(call, -EFBIG);
+        return;
+    }
+    if (mount->dirty_bytes >= FS_DIRTY_MAX) {
+        call->waiting_space = true;
+        list_push_back(&mount->space_queue, &call->node);
+        flush_poke(mount);
+        return;
+    }
+    before = inode->dirty.bytes;
+    dirty_write(&inode->dirty, call->offset, call->data);
+    mount->dirty_bytes += inode->dirty.bytes - before;
+    mount->counters.written_bytes += call->data.size;
+    inode->attr.size = max_u64(inode->attr.size, end);
+    inode->attr.mtime = inode->attr.ctime = env_wall(mount->env);
+    inode->kill_priv |= call->kill_priv;
+    flush_note(mount, inode);
+    if (mount->no_space) {
+        flush_wait(call,
+                   inode); /* the disk was full: the write must not be acknowledged unsafely */
+        return;
+    }
+    fs_call_finish(call, 0);
+}
+
+/* ---- the rest ---- */
+
+static void start_sync(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->ino);
+
+    if (inode == NULL) {
+        fs_call_finish(call, 0);
+        return;
+    }
+    flush_wait(call, inode);
+}
+
+static void start_flush(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->ino);
+    int error;
+
+    if (inode == NULL || coherence_flush_on_close(call->mount) || call->mount->no_space) {
+        start_sync(call);
+        return;
+    }
+    error = inode->write_error;
+    inode->write_error = 0;
+    fs_call_finish(call, error);
+}
+
+static void start_release(struct fs_call *call)
+{
+    struct inode *inode = inode_get(call->mount, call->ino);
+    struct mount *mount = call->mount;
+
+    fs_call_finish(call, 0);
+    if (inode != NULL) {
+        ASSERT(inode->opens > 0 && mount->open_count > 0);
+        inode->opens--;
+        mount->open_count--;
+        inode_release(mount, inode);
+    }
+}
+
+void fs_call_data_start(struct fs_call *call)
+{
+    struct inode *inode;
+
+    switch ((int)call->op) {
+    case FS_SETATTR:
+        start_setattr(call);
+        return;
+    case FS_OPEN:
+        start_open(call);
+        return;
+    case FS_READ:
+        inode = inode_get(call->mount, call->ino);
+        if (inode == NULL) {
+            fs_call_finish(call, -ESTALE);
+            return;
+        }
+        read_start(call, inode);
+        return;
+    case FS_WRITE:
+        start_write(call);
+        return;
+    case FS_FLUSH:
+        start_flush(call);
+        return;
+    case FS_RELEASE:
+        start_release(call);
+        return;
+    case FS_FSYNC:
+        start_sync(call);
+        return;
+    default:
+        UNREACHABLE();
+    }
+}

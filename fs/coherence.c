@@ -1,0 +1,53 @@
+#include "fs/coherence.h"
+
+#include "fs/flush.h"
+#include "fs/mount.h"
+
+#define ALONE_TIMEOUT_NS NS_PER_S /* what META_ALONE allows beyond each renewal */
+
+static bool alone(const struct mount *mount)
+{
+    return mount->meta.alone && env_now(mount->env) < mount->meta.alone_until_ns;
+}
+
+uint64_t coherence_timeout(const struct mount *mount)
+{
+    return alone(mount) ? ALONE_TIMEOUT_NS : 0;
+}
+
+bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
+{
+    bool keep = inode->page_change == inode->attr.change && inode->page_change != 0;
+
+    inode->page_change = inode->attr.change;
+    return keep || (alone(mount) && inode_pending(inode));
+}
+
+bool coherence_flush_on_close(const struct mount *mount)
+{
+    return !alone(mount);
+}
+
+bool coherence_trusts_attributes(const struct mount *mount)
+{
+    return alone(mount);
+}
+
+static void flushed(struct mount *mount)
+{
+    meta_client_release_alone(&mount->meta);
+}
+
+/* Another mount wants in: the kernel forgets names, all data is committed, then it may. */
+void coherence_alone_changed(struct meta_client *client, bool is_alone)
+{
+    struct mount *mount = client->data;
+
+    if (is_alone) {
+        return;
+    }
+    if (mount->caches_lost != NULL) {
+        mount->caches_lost(mount);
+    }
+    flush_all(mount, flushed);
+}

@@ -1,0 +1,24 @@
+#pragma once
+/*
+ * coherence: what the kernel and the mount may keep, and for how long. The whole policy is here.
+ *
+ * Now: while this mount is alone on the volume (the metadata service says so, and asks before it
+ * lets a second one in), names, attributes and pages may be kept for a second and close does not
+ * flush. Otherwise close-to-open: nothing is kept but pages of a file whose change counter is the
+ * same at open; close flushes. Caps per inode will replace this.
+ */
+#include "fs/inode.h"
+#include "meta/meta_client.h"
+
+struct mount;
+
+/* How long the kernel may use a name, or attributes: ns. */
+uint64_t coherence_timeout(const struct mount *mount);
+/* May pages from an earlier open be used? To be asked once at each open, after fresh attributes. */
+bool coherence_keep_pages(const struct mount *mount, struct inode *inode);
+/* What was read or written now belongs to this state of the file. */
+bool coherence_flush_on_close(const struct mount *mount);
+/* Is what we know of the inode as good as the server's answer? */
+bool coherence_trusts_attributes(const struct mount *mount);
+/* The service tells whether we are alone. */
+void coherence_alone_changed(struct meta_client *client, bool alone);

@@ -1,0 +1,39 @@
+#pragma once
+/*
+ * dirty: written bytes of one inode that are not committed yet: pieces sorted by offset that never
+ * overlap. Pure. Sequential writes grow the last piece; a write inside a piece is made in place.
+ */
+#include "base/slice.h"
+
+struct dirty_piece {
+    uint64_t offset; /* in the file */
+    uint32_t length;
+    uint32_t start;    /* trimmed bytes at the front of data */
+    uint32_t capacity; /* of data */
+    uint8_t *data;
+};
+
+struct dirty {
+    struct dirty_piece **pieces;
+    size_t count;
+    size_t capacity;
+    uint64_t bytes; /* allocated by pieces */
+};
+
+void dirty_deinit(struct dirty *dirty);
+void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes);
+/* Drops everything at and behind `size`. */
+void dirty_truncate(struct dirty *dirty, uint64_t size);
+/* Copies what is dirty in [offset, offset + size) over `out`. */
+void dirty_overlay(const struct dirty *dirty, uint64_t offset, uint8_t *out, size_t size);
+bool dirty_covers(const struct dirty *dirty, uint64_t offset, uint64_t size);
+/* The end of the last piece; 0 when empty. */
+uint64_t dirty_end(const struct dirty *dirty);
+/* Moves the first pieces, at most so many and (but for the first) so many bytes, to `taken`, empty.
+ */
+void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, struct dirty *taken);
+
+static inline uint8_t *dirty_piece_data(const struct dirty_piece *piece)
+{
+    return piece->data + piece->start;
+}

@@ -1,0 +1,20 @@
+#pragma once
+/*
+ * flush: dirty data becomes chunks on their replicas, then one metadata transaction makes it
+ * visible and durable: many inodes, one commit.
+ */
+#include "fs/inode.h"
+
+struct mount;
+struct fs_call;
+
+/* The inode has (more) dirty data: it will be flushed by age, size or pressure. */
+void flush_note(struct mount *mount, struct inode *inode);
+/* Starts rounds that are due. */
+void flush_poke(struct mount *mount);
+/* The call finishes when all data that the inode has now is committed, with the inode's error if
+ * there was one. */
+void flush_wait(struct fs_call *call, struct inode *inode);
+/* Everything dirty now; then done(mount). One at a time. */
+void flush_all(struct mount *mount, void (*done)(struct mount *mount));
+void flush_init(struct mount *mount);

@@ -1,0 +1,58 @@
+#pragma once
+/*
+ * inode: what a mount knows of one inode: attributes, contents known, dirty data. Lives while the
+ * kernel knows it (lookups), a handle is open, or data is on its way.
+ */
+#include "base/list.h"
+#include "fs/dirty.h"
+#include "fs/extent_map.h"
+#include "meta/meta_proto.h"
+
+struct mount;
+
+enum inode_contents {
+    CONTENTS_UNKNOWN, /* ask the metadata service */
+    CONTENTS_INLINE,  /* inline_data is the whole of it (zeros up to the size) */
+    CONTENTS_EXTENTS,
+};
+
+struct inode {
+    uint64_t ino;
+    uint64_t lookups; /* references of the kernel */
+    unsigned opens;
+    struct meta_attr
+        attr; /* the server's last word; size and mtime are ours while data is pending */
+    bool attr_known;
+    enum inode_contents contents;
+    struct buf inline_data;
+    struct extent_map extents; /* CONTENTS_EXTENTS */
+    uint64_t version;          /* of the committed contents as we see them: reads that began with an
+                                  older one begin again */
+    uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = none */
+    struct dirty dirty;
+    struct dirty flushing;   /* in a flush round, read-only */
+    uint64_t committed_size; /* the size that the server knows */
+    uint64_t dirty_since_ns;
+    struct list_node flush_node;  /* in mount.flush_queue */
+    struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
+    struct list truncate_waiters; /* SETATTR calls that wait for their turn */
+    bool in_round;
+    bool flush_now;  /* somebody waits: do not wait for age */
+    bool truncating; /* a SETATTR of the size is on its way: no flush */
+    bool kill_priv;  /* the next commit clears suid and sgid */
+    int write_error; /* of a flush in the background, told once at fsync or close */
+};
+
+struct inode *inode_get(struct mount *mount, uint64_t ino); /* NULL when unknown */
+struct inode *inode_make(struct mount *mount, uint64_t ino);
+/* Frees the inode when nothing needs it any more. */
+void inode_release(struct mount *mount, struct inode *inode);
+/* Takes in the server's attributes, unless older than what we have, and puts into *attr what is
+ * true here: pending size and mtime. */
+void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *attr);
+/* What we know of the contents is stale. */
+void inode_forget_contents(struct inode *inode);
+bool inode_pending(const struct inode *inode);
+/* The contents of a reply with META_WANT_DATA or of EXTENTS that asked from `offset`. */
+int must_check inode_take_contents(struct inode *inode, const struct meta_reply *reply,
+                                   uint64_t offset);

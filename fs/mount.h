@@ -1,0 +1,54 @@
+#pragma once
+/*
+ * mount: one mounted KeelFS: its connections, its inodes, what is written and not yet committed.
+ *
+ * The kernel comes in through fs_call (fs/call.h); policy about what may be cached for how long is
+ * in fs/coherence.c alone.
+ */
+#include "chunkstore/chunk_client.h"
+#include "fs/inode.h"
+#include "meta/meta_client.h"
+
+struct mount_config {
+    struct rpc_identity identity;
+    const char *const *meta_addresses;
+    unsigned meta_address_count;
+    unsigned write_quorum;
+    uint64_t soft_timeout_ns; /* 0 = hard */
+    bool read_only;
+    const char *subdir; /* "/" or NULL = the whole volume */
+};
+
+struct mount {
+    struct env *env;
+    struct mount_config config;
+    struct meta_client meta;
+    struct chunk_client chunks;
+    struct map inodes; /* ino -> struct inode */
+    uint64_t root_ino;
+    uint64_t next_chunk_seq;
+    struct list chunk_seqs;  /* of struct chunk_seq: handed out, not settled; oldest first */
+    uint64_t dirty_bytes;    /* of all inodes, dirty and flushing */
+    struct list flush_queue; /* inodes with dirty data, oldest first */
+    struct list space_queue; /* writes that wait for dirty_bytes to fall */
+    unsigned rounds;         /* flush rounds in flight */
+    struct env_timer flush_timer;
+    void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
+    unsigned open_count;                      /* handles of regular files */
+    bool no_space; /* the last flush met ENOSPC: writes go through at once */
+    void (*ready)(struct mount *mount, int status); /* root found, or why not */
+    void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
+    void (*closed)(struct mount *mount);
+    void *data;
+    struct meta_call start_call; /* walks config.subdir */
+    const char *start_rest;
+    bool started, closing;
+    struct mount_counters {
+        uint64_t calls, read_bytes, written_bytes, rounds, commits, read_retries;
+    } counters;
+};
+
+/* Connects; ready() follows. */
+void mount_start(struct mount *mount, struct env *env, const struct mount_config *config);
+/* Flushes, closes the session; closed() follows. */
+void mount_close(struct mount *mount);
