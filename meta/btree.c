@@ -104,6 +104,43 @@ bool btree_seek(struct btree *tree, struct slice key, struct slice *out_key,
     return true;
 }
 
+/* The leaf before this one, or NULL. */
+static struct btree_node *previous_leaf(struct btree *tree, struct btree_node *node)
+{
+    while (node->parent != NULL) {
+        unsigned slot = node_slot(node);
+
+        if (slot > 0) {
+            node = node_child(tree, node->parent, slot - 1);
+            while (page_level(node->data) > 0) {
+                node = node_child(tree, node, page_count(node->data) - 1);
+            }
+            return node;
+        }
+        node = node->parent;
+    }
+    return NULL;
+}
+
+bool btree_seek_before(struct btree *tree, struct slice key, struct slice *out_key,
+                       struct slice *out_value)
+{
+    struct btree_node *leaf = find_leaf(tree, key);
+    bool exact;
+    unsigned i = page_find(leaf->data, key, &exact);
+
+    while (i == 0) {
+        leaf = previous_leaf(tree, leaf);
+        if (leaf == NULL) {
+            return false;
+        }
+        i = page_count(leaf->data);
+    }
+    *out_key = page_key(leaf->data, i - 1);
+    *out_value = read_value(tree, leaf, i - 1);
+    return true;
+}
+
 /* The root gets a parent of its own. */
 static struct btree_node *grow_root(struct btree *tree)
 {

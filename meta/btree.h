@@ -109,6 +109,9 @@ bool btree_get(struct btree *tree, struct slice key, struct slice *out_value);
 /* The first pair at or behind `key`. */
 bool btree_seek(struct btree *tree, struct slice key, struct slice *out_key,
                 struct slice *out_value);
+/* The last pair before `key`. */
+bool btree_seek_before(struct btree *tree, struct slice key, struct slice *out_key,
+                       struct slice *out_value);
 /* key and value must not point into the tree. */
 void btree_put(struct btree *tree, struct slice key, struct slice value);
 /* False when there was no such key. */

@@ -21,6 +21,7 @@
 #define META_LEASE_GRACE_NS    (1 * NS_PER_S) /* the server waits this much longer */
 #define META_ALONE_WAIT_NS     (4 * NS_PER_S) /* grant 3 s + kernel timeout 1 s */
 #define META_SESSIONS_MAX      10000
+#define META_REPLIES_MAX       (2 * META_CLIENT_WINDOW) /* kept of a session, whatever it says */
 #define META_PARKED_MAX        META_CLIENT_WINDOW /* requests of a session ahead of their turn */
 #define META_PROPOSALS_MAX     4096               /* not applied yet; above: the client retries */
 #define META_READS_MAX         4096               /* waiting for their read index */
@@ -34,7 +35,8 @@
 #define META_FREE_STEP_EXTENTS 2000 /* extents freed by one log entry */
 #define META_FREE_STEP_INODES  256  /* orphans freed by one log entry */
 #define META_READDIR_MAX       1024 /* entries in a reply, if they fit 120 KiB */
+#define META_LOOKUP_EXTENTS    128  /* sent along with attributes; about 5 KiB */
 #define META_DEPTH_MAX         4096 /* parents walked by a rename's cycle check */
 #define META_LINKS_MAX         65000
-#define META_COMMITS_MAX       1024 /* records in one COMMIT */
-#define META_COLLISIONS_MAX    16   /* names of a directory with the same 63-bit hash */
+#define META_COMMITS_MAX       512 /* records in one COMMIT: 512 results of 160 B = 80 KiB */
+#define META_COLLISIONS_MAX    16  /* names of a directory with the same 63-bit hash */

@@ -360,6 +360,13 @@ static void compare(struct btree *tree, const struct model *model)
         buf_append_zero(&from, 1); /* the next possible key */
     }
     assert_false(btree_seek(tree, buf_slice(&from), &key, &value));
+    for (size_t i = model->count; i > 0; i--) {
+        assert_true(btree_seek_before(tree, buf_slice(&from), &key, &value));
+        assert_true(slice_equal(key, buf_slice(&model->pairs[i - 1].key)));
+        buf_clear(&from);
+        buf_append_slice(&from, key);
+    }
+    assert_false(btree_seek_before(tree, buf_slice(&from), &key, &value));
     assert_true(tree->hash == hash);
     assert_true(tree->pairs == model->count);
     btree_check(tree);

@@ -1,0 +1,111 @@
+#pragma once
+/* ns_internal: what the files of the namespace share. Handlers return 0 or a negative code; after
+ * an error the state is as it was before the request. */
+#include "meta/limits.h"
+#include "meta/ns.h"
+
+#include <errno.h>
+
+struct inode {
+    uint64_t ino;
+    struct record_inode r;
+    struct buf bytes; /* what r borrows from */
+};
+
+enum { MAY_EXEC = 1, MAY_WRITE = 2, MAY_READ = 4 };
+
+struct dentry {
+    uint64_t ino;
+    uint32_t type; /* S_IFMT bits */
+    uint64_t hash;
+    uint8_t n;
+};
+
+/* ---- ns_inode.c ---- */
+void inode_deinit(struct inode *inode);
+/* -ESTALE when there is none. Zero *out_inode first; inode_deinit ends it. */
+int must_check inode_get(struct ns *ns, uint64_t ino, struct inode *out_inode);
+/* The same, for a directory: also -ENOTDIR. */
+int must_check inode_get_dir(struct ns *ns, uint64_t ino, struct inode *out_inode);
+void inode_put(struct ns *ns, struct inode *inode);
+/* Data changed: mtime and ctime; or only attributes: ctime. */
+void inode_touch_data(struct ns *ns, struct inode *inode);
+void inode_touch(struct ns *ns, struct inode *inode);
+/* The reply's attr. */
+void reply_attr(struct ns *ns, const struct inode *inode);
+void attr_encode(const struct inode *inode, struct buf *out);
+bool in_group(const struct meta_request *request, uint32_t gid);
+/* 0 or -EACCES. */
+int must_check may_access(const struct meta_request *request, const struct inode *inode,
+                          unsigned mask);
+bool is_owner(const struct meta_request *request, const struct inode *inode);
+void kill_priv(struct ns *ns, struct inode *inode);
+
+/* ---- ns_dir.c ---- */
+int must_check name_check(struct slice name);
+/* -ENOENT */
+int must_check dentry_find(struct ns *ns, uint64_t dir, struct slice name,
+                           struct dentry *out_dentry);
+/* Is there room for one more name of this hash? 0 or -ENOSPC. */
+int must_check dentry_room(struct ns *ns, uint64_t dir, struct slice name);
+void dentry_add(struct ns *ns, uint64_t dir, struct slice name, uint64_t ino, uint32_t type);
+void dentry_remove(struct ns *ns, uint64_t dir, const struct dentry *dentry);
+void dentry_retarget(struct ns *ns, uint64_t dir, struct slice name, const struct dentry *dentry,
+                     uint64_t ino, uint32_t type);
+bool dir_is_empty(struct ns *ns, uint64_t dir);
+/* May a name be made in, or removed from, this directory? Checks the directory only. */
+int must_check may_change_dir(const struct meta_request *request, const struct inode *dir);
+/* The sticky bit: -EPERM. */
+int must_check may_remove(const struct meta_request *request, const struct inode *dir,
+                          const struct inode *victim);
+int must_check ns_lookup(struct ns *ns);
+int must_check ns_getattr(struct ns *ns);
+int must_check ns_readlink(struct ns *ns);
+int must_check ns_readdir(struct ns *ns);
+int must_check ns_statfs(struct ns *ns);
+
+/* ---- ns_create.c ---- */
+int must_check ns_create(struct ns *ns);
+int must_check ns_mkdir(struct ns *ns);
+int must_check ns_mknod(struct ns *ns);
+int must_check ns_symlink(struct ns *ns);
+int must_check ns_link(struct ns *ns);
+
+/* ---- ns_unlink.c ---- */
+/* One name less (a directory: its only one). Frees the inode or makes it an orphan at 0. */
+void inode_drop_link(struct ns *ns, struct inode *inode);
+void orphan_put(struct ns *ns, uint64_t ino, bool detached);
+int must_check ns_unlink(struct ns *ns);
+int must_check ns_rmdir(struct ns *ns);
+int must_check ns_orphan_free(struct ns *ns);
+int must_check ns_chunks_deleted(struct ns *ns);
+
+/* ---- ns_rename.c ---- */
+int must_check ns_rename(struct ns *ns);
+
+/* ---- ns_setattr.c ---- */
+int must_check ns_setattr(struct ns *ns);
+
+/* ---- ns_extent.c ---- */
+/* Drops [from, to) of the data; at most *budget extents. False when some are left. */
+bool extents_punch(struct ns *ns, uint64_t data, uint64_t from, uint64_t to, unsigned *budget,
+                   uint64_t *io_bytes);
+/* The size becomes `size`; data behind it is gone. */
+void inode_truncate(struct ns *ns, struct inode *inode, uint64_t size);
+/* Contents for the reply, from `offset`; at most `max` extents. */
+void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint64_t length,
+                unsigned max);
+int must_check ns_extents(struct ns *ns);
+int must_check ns_commit(struct ns *ns);
+
+/* ---- ns_xattr.c ---- */
+void xattrs_free(struct ns *ns, uint64_t ino);
+bool xattr_remove_named(struct ns *ns, uint64_t ino, struct slice name);
+int must_check ns_getxattr(struct ns *ns);
+int must_check ns_listxattr(struct ns *ns);
+int must_check ns_setxattr(struct ns *ns);
+int must_check ns_removexattr(struct ns *ns);
+
+/* ---- ns_session.c ---- */
+int must_check ns_session_open(struct ns *ns);
+int must_check ns_session_close(struct ns *ns, uint64_t session);

@@ -1,0 +1,227 @@
+#include "meta/ns_internal.h"
+
+#define XATTR_LIST_MAX KiB(64) /* Linux: XATTR_LIST_MAX */
+
+struct xattr {
+    uint64_t hash;
+    uint8_t n;
+    struct slice name; /* both borrowed until the next kv call */
+    struct slice value;
+};
+
+static bool next_xattr(struct ns *ns, uint64_t ino, uint64_t hash, uint8_t n,
+                       struct xattr *out_xattr)
+{
+    struct record_key from = record_key_xattr(ino, hash, n);
+    struct record_xattr record;
+    struct slice key, value;
+
+    if (!kv_seek(ns->kv, record_slice(&from), &key, &value) ||
+        !record_key_same_group(key, 'X', ino) || key.size != from.size ||
+        record_xattr_decode(&record, value) < 0) {
+        return false;
+    }
+    *out_xattr = (struct xattr){.hash = record_key_number(key, 1),
+                                .n = key.data[key.size - 1],
+                                .name = record.name,
+                                .value = record.value};
+    return true;
+}
+
+/* *out_free: a number that no name of this hash has. */
+static bool find_xattr(struct ns *ns, uint64_t ino, struct slice name, struct xattr *out_xattr,
+                       unsigned *out_free)
+{
+    struct hash_key salt = {ns->volume.salt0, ns->volume.salt1};
+    uint64_t hash = record_name_hash(salt, name);
+    unsigned free_n = 0;
+    unsigned n = 0;
+
+    while (n < META_COLLISIONS_MAX && next_xattr(ns, ino, hash, (uint8_t)n, out_xattr) &&
+           out_xattr->hash == hash) {
+        if (slice_equal(out_xattr->name, name)) {
+            return true;
+        }
+        free_n = out_xattr->n == free_n ? free_n + 1 : free_n;
+        n = out_xattr->n + 1U;
+    }
+    out_xattr->hash = hash;
+    *out_free = free_n;
+    return false;
+}
+
+static bool starts_with(struct slice name, const char *prefix)
+{
+    size_t size = strlen(prefix);
+
+    return name.size > size && memcmp(name.data, prefix, size) == 0;
+}
+
+/* Linux's rules for the name spaces (xattr(7)). */
+static int check_xattr(const struct meta_request *request, const struct inode *inode, bool write)
+{
+    struct slice name = request->name;
+
+    if (name.size == 0 || memchr(name.data, 0, name.size) != NULL) {
+        return -ERANGE;
+    }
+    if (starts_with(name, "user.")) {
+        if (!S_ISREG(inode->r.mode) && !S_ISDIR(inode->r.mode)) {
+            return write ? -EPERM : -ENODATA;
+        }
+        if (write && S_ISDIR(inode->r.mode) && (inode->r.mode & S_ISVTX) != 0 &&
+            !is_owner(request, inode)) {
+            return -EPERM;
+        }
+        return may_access(request, inode, write ? MAY_WRITE : MAY_READ);
+    }
+    if (starts_with(name, "trusted.")) {
+        return request->uid == 0 ? 0 : write ? -EPERM : -ENODATA;
+    }
+    if (starts_with(name, "security.")) {
+        return !write || request->uid == 0 ? 0 : -EPERM;
+    }
+    return -EOPNOTSUPP;
+}
+
+bool xattr_remove_named(struct ns *ns, uint64_t ino, struct slice name)
+{
+    struct record_key key;
+    struct xattr xattr;
+    unsigned n;
+
+    if (!find_xattr(ns, ino, name, &xattr, &n)) {
+        return false;
+    }
+    key = record_key_xattr(ino, xattr.hash, xattr.n);
+    return kv_del(ns->kv, record_slice(&key));
+}
+
+void xattrs_free(struct ns *ns, uint64_t ino)
+{
+    struct xattr xattr;
+
+    while (next_xattr(ns, ino, 0, 0, &xattr)) {
+        struct record_key key = record_key_xattr(ino, xattr.hash, xattr.n);
+
+        kv_del(ns->kv, record_slice(&key));
+    }
+}
+
+int ns_getxattr(struct ns *ns)
+{
+    cleanup(inode_deinit) struct inode inode = {0};
+    struct xattr xattr;
+    unsigned n;
+    int r;
+
+    r = inode_get(ns, ns->request->ino, &inode);
+    if (r == 0) {
+        r = check_xattr(ns->request, &inode, false);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (!find_xattr(ns, inode.ino, ns->request->name, &xattr, &n)) {
+        return -ENODATA;
+    }
+    buf_append_slice(&ns->data, xattr.value);
+    return 0;
+}
+
+int ns_listxattr(struct ns *ns)
+{
+    cleanup(inode_deinit) struct inode inode = {0};
+    struct xattr xattr = {0};
+    unsigned n = 0;
+    int r;
+
+    r = inode_get(ns, ns->request->ino, &inode);
+    if (r < 0) {
+        return r;
+    }
+    while (next_xattr(ns, inode.ino, xattr.hash, (uint8_t)n, &xattr)) {
+        if (ns->request->uid == 0 || !starts_with(xattr.name, "trusted.")) {
+            buf_append_slice(&ns->data, xattr.name);
+            buf_append_zero(&ns->data, 1);
+        }
+        n = xattr.n + 1U;
+    }
+    return 0;
+}
+
+/* Bytes that LISTXATTR would return. */
+static size_t list_size(struct ns *ns, uint64_t ino)
+{
+    struct xattr xattr = {0};
+    size_t size = 0;
+    unsigned n = 0;
+
+    while (next_xattr(ns, ino, xattr.hash, (uint8_t)n, &xattr)) {
+        size += xattr.name.size + 1;
+        n = xattr.n + 1U;
+    }
+    return size;
+}
+
+int ns_setxattr(struct ns *ns)
+{
+    const struct meta_request *request = ns->request;
+    struct record_xattr record = {.name = request->name, .value = request->data};
+    cleanup(inode_deinit) struct inode inode = {0};
+    struct record_key key;
+    struct xattr xattr;
+    unsigned n;
+    int r;
+
+    r = inode_get(ns, request->ino, &inode);
+    if (r == 0) {
+        r = check_xattr(request, &inode, true);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (request->data.size > META_XATTR_VALUE_MAX) {
+        return -E2BIG;
+    }
+    if (find_xattr(ns, inode.ino, request->name, &xattr, &n)) {
+        if ((request->flags & META_NOREPLACE) != 0) {
+            return -EEXIST;
+        }
+        n = xattr.n;
+    } else if ((request->flags & META_REPLACE) != 0) {
+        return -ENODATA;
+    } else if (n >= META_COLLISIONS_MAX ||
+               list_size(ns, inode.ino) + request->name.size + 1 > XATTR_LIST_MAX) {
+        return -ENOSPC;
+    }
+    key = record_key_xattr(inode.ino, xattr.hash, (uint8_t)n);
+    buf_clear(&ns->scratch);
+    record_xattr_encode(&record, &ns->scratch);
+    kv_put(ns->kv, record_slice(&key), buf_slice(&ns->scratch));
+    inode_touch(ns, &inode);
+    inode_put(ns, &inode);
+    reply_attr(ns, &inode);
+    return 0;
+}
+
+int ns_removexattr(struct ns *ns)
+{
+    cleanup(inode_deinit) struct inode inode = {0};
+    int r;
+
+    r = inode_get(ns, ns->request->ino, &inode);
+    if (r == 0) {
+        r = check_xattr(ns->request, &inode, true);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (!xattr_remove_named(ns, inode.ino, ns->request->name)) {
+        return -ENODATA;
+    }
+    inode_touch(ns, &inode);
+    inode_put(ns, &inode);
+    reply_attr(ns, &inode);
+    return 0;
+}
