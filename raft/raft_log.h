@@ -2,7 +2,7 @@
 /*
  * raft_log: the durable log in preallocated, pre-zeroed segments (raft/raft_log_format.h).
  *
- *     raft_log_open(&log, env, &config, &hooks);      blocks: scans, calls hooks for what it finds
+ *     raft_log_open(&log, env, &config, &recovered);      blocks
  *     ticket = raft_log_append(&log, first, entries, count, &state);
  *     ... log.saved(log, ticket) runs once everything up to the ticket is durable
  *
@@ -40,62 +40,85 @@ struct raft_log_recovered {
 struct raft_log_segment {
     struct list_node node;
     uint64_t seq;
-    uint64_t first_index; /* of the first entry it may hold */
-    uint64_t last_index;  /* of the last one it holds; below first_index = none */
+    uint64_t last_index; /* largest index of an entry in it; 0 = none */
     char *path;
 };
 
-/* A spare segment in preparation, then ready. */
+enum raft_log_spare_state {
+    RAFT_LOG_SPARE_RENAME,   /* an old segment loses its name ... */
+    RAFT_LOG_SPARE_SYNC_DIR, /* ... durably, before its contents go */
+    RAFT_LOG_SPARE_OPEN,
+    RAFT_LOG_SPARE_ZERO,
+    RAFT_LOG_SPARE_SYNC,
+    RAFT_LOG_SPARE_CLOSE,
+    RAFT_LOG_SPARE_READY,
+    RAFT_LOG_SPARE_UNLINK,
+};
+
+/* A spare segment in preparation, or ready. */
 struct raft_log_spare {
     struct list_node node;
     struct raft_log *log;
+    enum raft_log_spare_state state;
     char *path;
+    char *old_path; /* of the segment it was; NULL = a new file */
     struct env_file *file;
     struct env_io io;
     struct iovec iov;
     uint64_t zeroed;
-    unsigned state;
-    bool reuse; /* an old segment: has its size and its blocks, needs zeros only */
+};
+
+/* The writer: one write and sync at a time; between segments, the steps of a switch. */
+enum raft_log_step {
+    RAFT_LOG_IDLE,
+    RAFT_LOG_WRITE,
+    RAFT_LOG_SYNC,
+    RAFT_LOG_WAIT_SPARE,
+    RAFT_LOG_SWITCH_OPEN,
+    RAFT_LOG_SWITCH_WRITE, /* header and hard state */
+    RAFT_LOG_SWITCH_SYNC,
+    RAFT_LOG_SWITCH_RENAME,
+    RAFT_LOG_SWITCH_SYNC_DIR,
+    RAFT_LOG_SWITCH_CLOSE, /* the old one */
+    RAFT_LOG_CLOSE,
+    RAFT_LOG_CLOSED,
 };
 
 struct raft_log {
     struct env *env;
     struct raft_log_config config;
     char *dir;
+    struct env_file *lock;
     /* Everything up to this ticket is durable. Runs from the loop. */
     void (*saved)(struct raft_log *log, uint64_t ticket);
-    void *data;
+    void *data; /* the owner's */
 
     struct list segments; /* raft_log_segment, oldest first; the last one is written */
     struct env_file *file;
     uint64_t offset;   /* where the next record goes */
     uint64_t synced;   /* bytes of the segment that are durable */
-    uint64_t next_seq; /* of segments */
+    uint32_t prev_crc; /* of the last record in this segment; 0 = none */
     uint64_t spare_no; /* for names */
-    uint32_t prev_crc; /* of the last record in this segment */
     uint64_t last_index;
     struct raft_hard_state state; /* newest given to append */
 
-    struct list spares; /* raft_log_spare: ready ones first */
-    unsigned spares_ready;
-    unsigned spares_making;
+    struct list spares; /* raft_log_spare, in any state */
+    unsigned spare_count;
     uint8_t *zeros; /* RAFT_LOG_ZERO_BLOCK */
 
-    struct buf batch; /* records of the next write */
+    struct buf batch; /* records of the next write; until then synced_upto is their ticket */
     uint64_t ticket;  /* of the newest append */
-    uint64_t durable; /* ticket: everything up to it is durable */
+    uint64_t durable; /* everything up to this ticket is */
+    struct buf writing;
     uint64_t writing_ticket;
-    struct buf writing; /* records of the write under way */
-    unsigned step;      /* of the writer, see raft_log.c */
+    enum raft_log_step step;
     struct iovec iov;
     struct env_io io;
-    struct raft_log_segment *next; /* segment being switched to */
-    struct env_file *next_file;
+    struct raft_log_segment *next; /* switching to */
     struct raft_log_spare *next_spare;
-    unsigned closing_files;
+    struct env_file *next_file;
     bool closing;
-    uint64_t writes; /* counters */
-    uint64_t syncs;
+    uint64_t writes; /* counter: group commits */
 };
 
 /* -ERR_WRONG_CLUSTER, -ERR_WRONG_NODE, -ERR_BAD_FORMAT, -ERR_CORRUPT, or an errno; logged. The
@@ -111,6 +134,6 @@ uint64_t raft_log_append(struct raft_log *log, uint64_t first, const struct raft
 uint64_t raft_log_reset(struct raft_log *log, uint64_t index, uint64_t term);
 /* Entries up to `index` are not needed: whole segments are recycled. */
 void raft_log_compact(struct raft_log *log, uint64_t index);
-/* What is not durable yet is dropped. Wait for raft_log_closed before freeing. */
+/* What is not durable yet is dropped. The memory must live until raft_log_closed. */
 void raft_log_close(struct raft_log *log);
 bool raft_log_closed(const struct raft_log *log);

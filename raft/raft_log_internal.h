@@ -1,0 +1,33 @@
+#pragma once
+/* raft_log_internal: what the files of the log share. */
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "raft/raft_log.h"
+#include "raft/raft_log_format.h"
+
+#include <errno.h>
+
+/* raft_log.c */
+void raft_log_header_encode(const struct raft_log *log, uint64_t seq, uint64_t prev_end,
+                            uint8_t *out_block);
+uint32_t raft_log_head_crc(struct raft_log_record record, uint64_t seq);
+void raft_log_put_record(struct buf *out, struct raft_log_record record, struct slice data);
+struct raft_log_segment *raft_log_segment_new(struct raft_log *log, uint64_t seq);
+void raft_log_segment_free(struct raft_log_segment *segment);
+/* Goes on with whatever can go on. */
+void raft_log_pump(struct raft_log *log);
+
+/* raft_log_scan.c */
+int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out);
+
+/* raft_log_spare.c */
+/* Makes spares up to the number wanted. */
+void raft_log_spares_fill(struct raft_log *log);
+/* Old segment: becomes a spare, or goes. Takes over the segment. */
+void raft_log_spare_recycle(struct raft_log *log, struct raft_log_segment *segment);
+/* A ready one, out of the list, or NULL. */
+struct raft_log_spare *raft_log_spare_take(struct raft_log *log);
+void raft_log_spare_free(struct raft_log_spare *spare);

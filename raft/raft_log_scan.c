@@ -1,0 +1,412 @@
+/*
+ * Recovery: reads every segment, tells torn from corrupt, and leaves the log ready to append.
+ *
+ * A bad record at X of the last segment is a torn write when nothing behind it claims that X was
+ * synced: the rest is zeroed. It is corruption when a later record of the same segment carries
+ * synced_upto > X. A segment that has a successor was complete when the successor was named, so
+ * there anything bad is corruption. Corruption is refused, not repaired by cutting: entries that
+ * this node has acknowledged would silently be missing from elections.
+ */
+#include "raft/raft_log_internal.h"
+
+#include "raft/raft_proto.h"
+
+struct scan {
+    struct raft_log *log;
+    struct raft_log_recovered *out;
+    struct raft_log_segment *segment;
+    struct buf bytes; /* of the segment */
+    uint64_t prev_seq;
+    uint64_t prev_end; /* of the segment before; 0 = none read */
+    uint32_t prev_crc; /* of its last record */
+    uint64_t at;
+    uint32_t crc;  /* head_crc of the last good record here */
+    bool has_base; /* tail is positioned */
+};
+
+static int damaged(struct scan *scan, const char *what)
+{
+    LOG_ERROR(scan->log->env, "raft",
+              "the log is damaged, the node does not start: %s path=%s offset=%" PRIu64
+              "; to replace this node's data, move its data directory away and start it again: "
+              "the other members send it everything",
+              what, scan->segment->path, scan->at);
+    return -ERR_CORRUPT;
+}
+
+static int check_header(struct scan *scan)
+{
+    struct raft_log *log = scan->log;
+    const char *path = scan->segment->path;
+    struct raft_log_header header;
+    uint32_t crc;
+
+    scan->at = 0;
+    if (scan->bytes.size < RAFT_LOG_HEADER_BYTES) {
+        return damaged(scan, "shorter than a segment header");
+    }
+    memcpy(&header, scan->bytes.data, sizeof(header));
+    if (header.magic != RAFT_LOG_MAGIC || header.version != RAFT_LOG_VERSION) {
+        LOG_ERROR(log->env, "raft",
+                  "not a log of this version path=%s magic=%" PRIx64 " version=%u", path,
+                  header.magic, header.version);
+        return -ERR_BAD_FORMAT;
+    }
+    crc = header.crc;
+    header.crc = 0;
+    memcpy(scan->bytes.data, &header, sizeof(header));
+    if (crc32c(0, slice_make(scan->bytes.data, RAFT_LOG_HEADER_BYTES)) != crc) {
+        return damaged(scan, "the segment header does not match its checksum");
+    }
+    if (memcmp(header.cluster_uuid, log->config.cluster_uuid, sizeof(header.cluster_uuid)) != 0) {
+        LOG_ERROR(log->env, "raft", "the log belongs to another cluster path=%s", path);
+        return -ERR_WRONG_CLUSTER;
+    }
+    if (header.node_id != log->config.node_id || header.group != log->config.group) {
+        LOG_ERROR(log->env, "raft", "the log belongs to node %u, we are node %u path=%s",
+                  header.node_id, log->config.node_id, path);
+        return -ERR_WRONG_NODE;
+    }
+    if (header.seq != scan->segment->seq) {
+        return damaged(scan, "the file has the name of another segment");
+    }
+    if (scan->prev_end != 0 &&
+        (header.prev_end != scan->prev_end || header.prev_crc != scan->prev_crc)) {
+        return damaged(scan, "the segment before does not end where this one says");
+    }
+    return 0;
+}
+
+/* The record at `at`, when it is whole and in its place in the chain. */
+static bool good_head(const struct scan *scan, uint64_t at, struct raft_log_record *out_record)
+{
+    if (at + sizeof(*out_record) > scan->bytes.size) {
+        return false;
+    }
+    memcpy(out_record, scan->bytes.data + at, sizeof(*out_record));
+    return out_record->magic == RAFT_LOG_RECORD_MAGIC &&
+           out_record->head_crc == raft_log_head_crc(*out_record, scan->segment->seq);
+}
+
+static bool good_record(const struct scan *scan, struct raft_log_record *out_record)
+{
+    uint64_t data = scan->at + sizeof(*out_record);
+
+    return good_head(scan, scan->at, out_record) && out_record->prev_crc == scan->crc &&
+           out_record->size <= scan->bytes.size - data &&
+           crc32c(0, slice_make(scan->bytes.data + data, out_record->size)) == out_record->data_crc;
+}
+
+static int take_entries(struct scan *scan, const struct raft_log_record *record, struct slice data)
+{
+    struct raft_entry entries[RAFT_APPEND_ENTRIES_MAX];
+    struct raft_tail *tail = &scan->out->tail;
+    int r;
+
+    if (record->count == 0 || record->count > RAFT_APPEND_ENTRIES_MAX || record->first_index == 0) {
+        return damaged(scan, "a record of entries makes no sense");
+    }
+    r = raft_entries_decode(entries, record->count, data);
+    if (r < 0) {
+        return damaged(scan, "a record of entries cannot be decoded");
+    }
+    if (!scan->has_base) {
+        scan->has_base = true;
+        raft_tail_reset(tail, record->first_index - 1, 0);
+    }
+    if (record->first_index > raft_tail_last(tail) + 1) {
+        return damaged(scan, "entries are missing before this record");
+    }
+    for (unsigned i = 0; i < record->count; i++) {
+        uint64_t index = record->first_index + i;
+
+        if (index < tail->base_index) {
+            continue;
+        }
+        if (index == tail->base_index) {
+            tail->base_term = entries[i].term;
+            continue;
+        }
+        if (index <= raft_tail_last(tail)) {
+            raft_tail_truncate(tail, index);
+        }
+        raft_tail_append(tail, entries[i].term, entries[i].command);
+    }
+    scan->segment->last_index =
+        max_u64(scan->segment->last_index, record->first_index + record->count - 1);
+    return 0;
+}
+
+static int take_record(struct scan *scan, const struct raft_log_record *record)
+{
+    struct slice data = slice_make(scan->bytes.data + scan->at + sizeof(*record), record->size);
+
+    switch (record->type) {
+    case RAFT_LOG_ENTRIES:
+        return take_entries(scan, record, data);
+    case RAFT_LOG_STATE:
+        scan->out->state = (struct raft_hard_state){record->term, record->vote};
+        return 0;
+    case RAFT_LOG_RESET:
+        scan->has_base = true;
+        raft_tail_reset(&scan->out->tail, record->first_index, record->term);
+        return 0;
+    default:
+        return damaged(scan, "a record of unknown type");
+    }
+}
+
+/* Something behind `at` proves that `at` had been synced. */
+static bool vouched(const struct scan *scan)
+{
+    struct raft_log_record record;
+
+    for (uint64_t at = scan->at + 8; at + sizeof(record) <= scan->bytes.size; at += 8) {
+        if (good_head(scan, at, &record) && record.synced_upto > scan->at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int zero_rest(struct scan *scan)
+{
+    struct raft_log *log = scan->log;
+    uint64_t end = scan->bytes.size;
+    int r;
+
+    while (end > scan->at && scan->bytes.data[end - 1] == 0) {
+        end--;
+    }
+    if (end == scan->at) {
+        return 0;
+    }
+    LOG_WARN(log->env, "raft",
+             "the last write before the crash was torn, it was never acknowledged and is dropped "
+             "path=%s offset=%" PRIu64 " bytes=%" PRIu64,
+             scan->segment->path, scan->at, end - scan->at);
+    for (uint64_t at = scan->at; at < end; at += RAFT_LOG_ZERO_BLOCK) {
+        r = env_write_at(log->env, log->file, log->zeros, min_u64(RAFT_LOG_ZERO_BLOCK, end - at),
+                         at);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return env_sync_now(log->env, log->file);
+}
+
+static int scan_segment(struct scan *scan, bool last)
+{
+    struct raft_log *log = scan->log;
+    struct raft_log_record record;
+    int r;
+
+    buf_clear(&scan->bytes);
+    r = env_read_file(log->env, scan->segment->path, SIZE_MAX, &scan->bytes);
+    if (r < 0) {
+        LOG_ERROR(log->env, "raft", "cannot read the log path=%s error=%s", scan->segment->path,
+                  err_text(r));
+        return r;
+    }
+    r = check_header(scan);
+    if (r < 0) {
+        return r;
+    }
+    scan->at = RAFT_LOG_HEADER_BYTES;
+    scan->crc = 0;
+    while (good_record(scan, &record)) {
+        r = take_record(scan, &record);
+        if (r < 0) {
+            return r;
+        }
+        scan->crc = record.head_crc;
+        scan->at += sizeof(record) + round_up(record.size, 8);
+    }
+    scan->prev_end = scan->at;
+    scan->prev_crc = scan->crc;
+    if (!last) {
+        return 0; /* the next header tells whether this is the end */
+    }
+    if (scan->crc == 0 || vouched(scan)) {
+        return damaged(scan, "a record that was durable does not match its checksum");
+    }
+    r = env_open_now(log->env, scan->segment->path, 0, &log->file);
+    if (r == 0) {
+        r = zero_rest(scan);
+    }
+    log->offset = scan->at;
+    log->synced = scan->at;
+    log->prev_crc = scan->crc;
+    return r;
+}
+
+/* "log-" or "spare-" and 16 hexadecimal digits. */
+static bool parse_name(const char *name, const char *prefix, uint64_t *out_number)
+{
+    size_t length = strlen(prefix);
+    char *end = NULL;
+
+    if (strncmp(name, prefix, length) != 0 || strlen(name) != length + 16) {
+        return false;
+    }
+    *out_number = strtoull(name + length, &end, 16);
+    return *end == '\0';
+}
+
+static void recycle_all(struct raft_log *log)
+{
+    struct list_node *node;
+
+    while ((node = list_pop_front(&log->segments)) != NULL) {
+        raft_log_spare_recycle(log, list_entry(node, struct raft_log_segment, node));
+    }
+}
+
+/* Names come sorted. Only the newest unbroken run counts: older segments were being dropped. */
+static int list_segments(struct raft_log *log)
+{
+    cleanup(buf_deinit) struct buf names = {0};
+    uint64_t seq;
+    int r;
+
+    r = env_list(log->env, log->dir, &names);
+    if (r < 0) {
+        return r;
+    }
+    for (size_t at = 0; at < names.size; at += strlen((char *)names.data + at) + 1) {
+        const char *name = (const char *)names.data + at;
+
+        if (parse_name(name, "spare-", &seq)) {
+            cleanup(buf_deinit) struct buf path = {0};
+
+            buf_printf(&path, "%s/%s", log->dir, name);
+            buf_append_zero(&path, 1);
+            r = env_path_now(log->env, ENV_IO_UNLINK, (const char *)path.data, NULL);
+            if (r < 0) {
+                return r;
+            }
+        } else if (parse_name(name, "log-", &seq)) {
+            if (!list_empty(&log->segments) &&
+                list_entry(list_last(&log->segments), struct raft_log_segment, node)->seq + 1 !=
+                    seq) {
+                recycle_all(log);
+            }
+            list_push_back(&log->segments, &raft_log_segment_new(log, seq)->node);
+        }
+    }
+    return 0;
+}
+
+static int create_first(struct raft_log *log)
+{
+    struct raft_log_segment *segment = raft_log_segment_new(log, 1);
+    struct raft_log_record record = {.magic = RAFT_LOG_RECORD_MAGIC, .type = RAFT_LOG_STATE};
+    char *path = mem_printf("%s/spare-%016x", log->dir, 0);
+    uint8_t *block = mem_zalloc(RAFT_LOG_HEADER_BYTES + sizeof(record));
+    int r;
+
+    list_push_back(&log->segments, &segment->node);
+    record.head_crc = raft_log_head_crc(record, 1);
+    raft_log_header_encode(log, 1, 0, block);
+    memcpy(block + RAFT_LOG_HEADER_BYTES, &record, sizeof(record));
+    r = env_open_now(log->env, path, ENV_OPEN_CREATE, &log->file);
+    for (uint64_t at = 0; r == 0 && at < log->config.segment_bytes; at += RAFT_LOG_ZERO_BLOCK) {
+        r = env_write_at(log->env, log->file, log->zeros,
+                         min_u64(RAFT_LOG_ZERO_BLOCK, log->config.segment_bytes - at), at);
+    }
+    if (r == 0) {
+        r = env_write_at(log->env, log->file, block, RAFT_LOG_HEADER_BYTES + sizeof(record), 0);
+    }
+    if (r == 0) {
+        r = env_sync_now(log->env, log->file);
+    }
+    if (r == 0) {
+        r = env_path_now(log->env, ENV_IO_RENAME, path, segment->path);
+    }
+    if (r == 0) {
+        r = env_path_now(log->env, ENV_IO_SYNC_DIR, log->dir, NULL);
+    }
+    if (r < 0) {
+        LOG_ERROR(log->env, "raft", "cannot create the log path=%s error=%s", segment->path,
+                  err_text(r));
+    }
+    log->offset = log->synced = RAFT_LOG_HEADER_BYTES + sizeof(record);
+    log->prev_crc = record.head_crc;
+    mem_free(block);
+    mem_free(path);
+    return r;
+}
+
+/* The state machine holds everything up to the base: the log must continue there, or begin anew. */
+static int join_base(struct raft_log *log, struct scan *scan)
+{
+    uint64_t base = log->config.base_index;
+    struct raft_tail *tail = &scan->out->tail;
+    uint64_t term = 0;
+
+    log->state = scan->out->state;
+    log->last_index = raft_tail_last(tail);
+    if (scan->has_base && base < tail->base_index) {
+        LOG_ERROR(log->env, "raft",
+                  "the log begins behind what the state machine holds, entries are missing; the "
+                  "node does not start dir=%s log=%" PRIu64 " state=%" PRIu64,
+                  log->dir, tail->base_index, base);
+        return -ERR_CORRUPT;
+    }
+    if (scan->has_base && raft_tail_term(tail, base, &term) &&
+        (term == log->config.base_term || term == 0)) {
+        raft_tail_compact(tail, base);
+        tail->base_term = log->config.base_term;
+        return 0;
+    }
+    raft_tail_reset(tail, base, log->config.base_term);
+    log->last_index = base;
+    if (base > 0) {
+        raft_log_reset(log, base, log->config.base_term);
+    }
+    return 0;
+}
+
+static int lock_dir(struct raft_log *log)
+{
+    char *path = mem_printf("%s/lock", log->dir);
+    int r;
+
+    r = env_path_now(log->env, ENV_IO_MKDIR, log->dir, NULL);
+    if (r == 0) {
+        r = env_open_now(log->env, path, ENV_OPEN_CREATE | ENV_OPEN_LOCK, &log->lock);
+    }
+    if (r < 0) {
+        LOG_ERROR(log->env, "raft", "cannot take the log directory path=%s error=%s", log->dir,
+                  r == -EBUSY ? "another process has it" : err_text(r));
+    }
+    mem_free(path);
+    return r;
+}
+
+int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out)
+{
+    cleanup(buf_deinit) struct buf bytes = {0};
+    struct scan scan = {.log = log, .out = out};
+    int r;
+
+    r = lock_dir(log);
+    if (r == 0) {
+        r = list_segments(log);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (list_empty(&log->segments)) {
+        r = create_first(log);
+    }
+    list_for_each (node, &log->segments) {
+        if (r < 0 || log->file != NULL) {
+            break;
+        }
+        scan.segment = list_entry(node, struct raft_log_segment, node);
+        r = scan_segment(&scan, node == list_last(&log->segments));
+    }
+    bytes = scan.bytes;
+    return r < 0 ? r : join_base(log, &scan);
+}
