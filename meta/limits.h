@@ -9,6 +9,8 @@
 /* Reads in flight; RPC_INFLIGHT_MAX (4096) less the window and the client's own calls. */
 #define META_CLIENT_READS_MAX  2048
 #define META_CLIENT_TRY_NS     (3 * NS_PER_S)    /* one attempt, then ask another server */
+#define META_CLIENT_OPEN_NS    (8 * NS_PER_S)    /* SESSION_OPEN may wait META_ALONE_WAIT_NS */
+#define META_CLIENT_CLOSE_NS   (1 * NS_PER_S)    /* SESSION_CLOSE: else the lease runs out */
 #define META_CLIENT_RETRY_NS   (50 * NS_PER_MS)  /* pause when no server leads */
 #define META_CLIENT_RETRY_MAX  (400 * NS_PER_MS) /* its doubled end */
 #define META_KEEPALIVE_NS      (2500 * NS_PER_MS)

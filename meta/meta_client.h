@@ -41,13 +41,14 @@ struct meta_call {
     void *data; /* the caller's */
     /* private */
     struct meta_flight *flight;
+    struct list_node node;
 };
 
 struct meta_client {
     /* Set before meta_client_start; each may be NULL. */
     void *data;
-    /* false: the old session expired and a new one is open (read client->session); true: the first
-     * one is open. */
+    /* true: the first session is open (read client->session); false: it had expired and a new one
+     * is open. */
     void (*session_changed)(struct meta_client *client, bool alive);
     /* No other mount exists (true), or one may (false): after false the owner drops what it let the
      * kernel keep, flushes, and calls meta_client_release_alone. */
@@ -77,11 +78,12 @@ struct meta_client {
     struct list mutations; /* sent, unanswered, by seq */
     struct list reads;     /* sent, unanswered */
     struct list ending;    /* calls decided by us; told from the loop */
+    unsigned flying;       /* flights whose rpc has not ended */
     unsigned mutation_count, read_count;
     struct rpc_call own_call, map_call; /* SESSION_OPEN, KEEPALIVE or SESSION_CLOSE; MAP */
     unsigned own_op;                    /* what own_call is; 0 = idle */
     uint64_t own_sent_ns;
-    bool map_busy, map_again, keepalive_again, released, expired, closing, ever_open;
+    bool map_busy, map_again, keepalive_again, released, closing, ever_open;
     struct buf frame;
     struct buf orphans; /* answers for the next KEEPALIVE, u64 LE each */
     struct env_timer keepalive_timer, retry_timer, alone_timer, ending_timer;

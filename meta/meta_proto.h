@@ -176,7 +176,8 @@ enum meta_flag {
  * of what moved, value = ino of the replaced or exchanged one, or 0. SCAN (data = first key, count =
  * most pairs): data = length-prefixed keys and values in turn, value = 1 at the end. The RPC status
  * -ERR_NOT_LEADER: value = id of the leader or 0, data = its address. Inline data may be shorter than
- * the file: the rest reads as zeros. */
+ * the file: the rest reads as zeros; a file without extents is inline, also an empty one. EXTENTS:
+ * value = UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. */
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \

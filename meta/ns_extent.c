@@ -146,12 +146,12 @@ static void drop_data(struct ns *ns, struct inode *inode)
 
     if (!extents_punch(ns, inode->r.data_id, 0, UINT64_MAX, &budget, &freed)) {
         orphan_put(ns, inode->r.data_id, true);
-        inode->r.data_id = 0;
         ns->volume.used_bytes -= freed;
         inode->r.bytes = 0; /* the volume's count falls as the orphan is freed */
-        return;
+    } else {
+        account(ns, inode, 0, freed);
     }
-    account(ns, inode, 0, freed);
+    inode->r.data_id = 0; /* inline again */
 }
 
 static void set_content(struct ns *ns, struct inode *inode, struct slice content)
@@ -180,22 +180,21 @@ void inode_truncate(struct ns *ns, struct inode *inode, uint64_t size)
 void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint64_t length,
                 unsigned max)
 {
-    uint64_t end = inode->r.size;
+    uint64_t end = UINT64_MAX;
     struct extent extent;
     unsigned count = 0;
 
-    if (length > 0 && length < INT64_MAX && offset < INT64_MAX) {
-        end = min_u64(end, offset + length);
-    }
-    ns->reply.value = max_u64(end, offset);
-    if (inode->r.content.size > 0) {
+    if (inode->r.data_id == 0) {
         ns->reply.flags |= META_DATA_INLINE;
         ns->reply.value = inode->r.size;
         buf_append_slice(&ns->data, inode->r.content);
         return;
     }
-    while (inode->r.data_id != 0 && extent_at(ns, inode->r.data_id, offset, &extent) &&
-           extent.offset < end) {
+    if (length > 0 && length < INT64_MAX && offset < INT64_MAX) {
+        end = offset + length;
+    }
+    ns->reply.value = end;
+    while (extent_at(ns, inode->r.data_id, offset, &extent) && extent.offset < end) {
         struct meta_extent out = {.offset = extent.offset,
                                   .length = extent.r.length,
                                   .chunk_session = extent.r.session,
