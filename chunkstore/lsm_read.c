@@ -165,7 +165,10 @@ void lsm_merge_init(struct lsm_merge *merge, struct lsm *lsm, const struct index
 
 void lsm_merge_deinit(struct lsm_merge *merge)
 {
-    ASSERT(!merge->read.active);
+    if (merge->read.active) { /* read, and nobody wants it any more */
+        ASSERT(merge->read.op->inflight == 0);
+        lsm_table_unref(merge->lsm, merge->read.table);
+    }
     for (size_t i = 0; i < merge->count; i++) {
         struct lsm_source *source = &merge->sources[i];
 
