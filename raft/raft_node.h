@@ -16,6 +16,7 @@
 #include "raft/limits.h"
 #include "raft/raft.h"
 #include "raft/raft_log.h"
+#include "raft/raft_proto.h"
 
 struct raft_peer_config {
     uint32_t id; /* 1.. */
@@ -70,22 +71,26 @@ struct raft_link {
     uint32_t id;
     unsigned slot;
     struct rpc_peer peer;
-    uint64_t lost_at_ns; /* connection lost and not yet back; 0 = fine */
+    bool was_up; /* connected since it was last reported unreachable */
     bool in_use;
     bool closed;
 };
 
-/* A message that waits until the log has made durable what was submitted before it. */
+/* What waits until the log is durable up to a ticket: a message, or (link is NULL) the news for the
+ * core that its entries up to (index, term) are. */
 struct raft_held {
     struct list_node node;
     uint64_t ticket;
     struct raft_link *link;
     struct buf body;
+    uint64_t index;
+    uint64_t term;
 };
 
 /* The one outgoing snapshot stream. */
 struct raft_snapshot_out {
     bool active;
+    uint32_t wanted; /* member that needs one; 0 = none */
     struct raft_link *link;
     void *cursor;
     uint64_t index;
@@ -106,7 +111,6 @@ struct raft_snapshot_in {
     uint64_t next_frame;
     uint64_t index;
     uint64_t term;
-    uint64_t heard_ns;
 };
 
 struct raft_node {
@@ -119,7 +123,7 @@ struct raft_node {
     unsigned self;                            /* our slot */
     struct env_timer tick;
     struct env_timer turn; /* fires at the next turn of the loop: apply, reads */
-    struct list held;      /* raft_held, oldest first */
+    struct list held;      /* raft_held, by ticket */
     uint64_t held_count;
     struct list reads; /* raft_read: waiting for confirmation or apply */
     uint64_t next_read_id;
@@ -132,7 +136,7 @@ struct raft_node {
     uint32_t told_leader_id;
     struct raft_snapshot_out snapshot_out;
     struct raft_snapshot_in snapshot_in;
-    bool open;
+    bool opened;
     bool closing;
 };
 
@@ -140,7 +144,7 @@ struct raft_node {
  * -ERR_CORRUPT: the directory is not ours or damaged; the log line names the file. */
 int must_check raft_node_open(struct raft_node *node, struct env *env,
                               const struct raft_node_config *config, struct raft_machine *machine);
-/* Cancels what is outstanding: reads end with -ERR_NOT_LEADER. The memory must live until
+/* Waiting reads end with -ERR_NOT_LEADER, within the call. The memory must live until
  * raft_node_closed is true (connections and writes end from the loop). */
 void raft_node_close(struct raft_node *node);
 bool raft_node_closed(const struct raft_node *node);

@@ -1,0 +1,597 @@
+/*
+ * raft_node: performs what the core decides, in its order: save, send, apply.
+ *
+ * Entry points from the loop: tick timer, saved log, received frame, changed connection, and the
+ * turn timer, which alone calls the machine: it applies a slice, tells the role, ends reads. The
+ * owner's calls (propose, read) only step the core and start the turn timer.
+ *
+ * Messages that promise durability wait in `held`, in ticket order, together with the markers that
+ * tell the core what has become durable.
+ */
+#include "raft/raft_node_internal.h"
+
+#include "raft/raft_internal.h"
+
+#include <errno.h>
+
+/* ---- the core's output ---- */
+
+void raft_node_turn_soon(struct raft_node *node)
+{
+    if (!env_timer_running(&node->turn) && !node->closing) {
+        env_timer_start(node->env, &node->turn, env_now(node->env));
+    }
+}
+
+static struct raft_held *hold(struct raft_node *node, uint64_t ticket)
+{
+    struct raft_held *held = mem_zalloc(sizeof(*held));
+
+    held->ticket = ticket;
+    list_push_back(&node->held, &held->node);
+    node->held_count++;
+    return held;
+}
+
+static void save(struct raft_node *node, const struct raft_output *output)
+{
+    struct raft_hard_state state = {node->raft.term, node->raft.vote};
+    struct raft_held *marker;
+    uint64_t ticket;
+
+    if (output->reset) {
+        (void)raft_log_reset(&node->log, node->raft.tail.base_index, node->raft.tail.base_term);
+    }
+    if (!output->save_state && output->append_count == 0) {
+        return;
+    }
+    ticket = raft_log_append(&node->log, output->append_first, output->append, output->append_count,
+                             output->save_state ? &state : NULL);
+    if (output->append_count > 0) {
+        marker = hold(node, ticket);
+        marker->index = output->append_first + output->append_count - 1;
+        marker->term = output->append[output->append_count - 1].term;
+    }
+}
+
+static void send(struct raft_node *node, const struct raft_message *message)
+{
+    cleanup(buf_deinit) struct buf body = {0};
+    cleanup(buf_deinit) struct buf payload = {0};
+    int slot = raft_slot(&node->raft, message->to);
+    struct raft_link *link = &node->links[slot];
+
+    raft_message_encode(message, &body, &payload);
+    if (message->after_save && node->log.durable < node->log.ticket) {
+        if (node->held_count < RAFT_HELD_MAX) {
+            struct raft_held *held = hold(node, node->log.ticket);
+
+            ASSERT(payload.size == 0);
+            held->link = link;
+            held->body = buf_take(&body);
+        }
+        return;
+    }
+    rpc_peer_oneway(&link->peer, RAFT_OPCODE_MESSAGE, buf_slice(&body), buf_slice(&payload));
+}
+
+/* Confirmed reads get their index, refused ones an id of 0; the turn ends both. */
+static void mark_reads(struct raft_node *node, const struct raft_output *output)
+{
+    for (unsigned i = 0; i < output->read_count; i++) {
+        list_for_each (at, &node->reads) {
+            struct raft_read *read = list_entry(at, struct raft_read, node);
+
+            if (read->id == output->reads[i].id) {
+                read->id = output->reads[i].status == 0 ? read->id : 0;
+                read->index = output->reads[i].index;
+                break;
+            }
+        }
+    }
+    if (output->read_count > 0) {
+        raft_node_turn_soon(node);
+    }
+}
+
+static bool leads(const struct raft_node *node)
+{
+    return raft_leader_ready(&node->raft) && node->applied >= node->raft.term_start;
+}
+
+static bool role_differs(const struct raft_node *node)
+{
+    return node->told_leader != leads(node) || node->told_term != node->raft.term ||
+           node->told_leader_id != node->raft.leader;
+}
+
+int raft_node_step(struct raft_node *node, struct raft_input input)
+{
+    struct raft_output output;
+    int r;
+
+    input.now_ns = env_now(node->env);
+    r = raft_step(&node->raft, &input, &output);
+    save(node, &output);
+    for (unsigned i = 0; i < output.send_count; i++) {
+        send(node, &output.send[i]);
+    }
+    mark_reads(node, &output);
+    if (output.snapshot_to != 0) {
+        node->snapshot_out.wanted = output.snapshot_to;
+    }
+    if (output.commit > node->applied || role_differs(node) ||
+        (output.snapshot_to != 0 && !node->snapshot_out.active)) {
+        raft_node_turn_soon(node);
+    }
+    env_timer_start(node->env, &node->tick, output.deadline_ns);
+    return r;
+}
+
+static void step(struct raft_node *node, struct raft_input input)
+{
+    int r = raft_node_step(node, input);
+
+    ASSERT(r == 0); /* only PROPOSE and READ are refused */
+}
+
+/* ---- events ---- */
+
+static void on_tick(struct env_timer *timer)
+{
+    step(container_of(timer, struct raft_node, tick), (struct raft_input){.type = RAFT_INPUT_TICK});
+}
+
+static void held_free(struct raft_held *held)
+{
+    buf_deinit(&held->body);
+    mem_free(held);
+}
+
+static void on_saved(struct raft_log *log, uint64_t ticket)
+{
+    struct raft_node *node = log->data;
+    struct list_node *first;
+
+    while ((first = list_first(&node->held)) != NULL) {
+        struct raft_held *held = list_entry(first, struct raft_held, node);
+
+        if (held->ticket > ticket) {
+            return;
+        }
+        list_remove(&held->node);
+        node->held_count--;
+        if (held->link == NULL) {
+            step(node, (struct raft_input){
+                           .type = RAFT_INPUT_SAVED, .index = held->index, .term = held->term});
+        } else {
+            rpc_peer_oneway(&held->link->peer, RAFT_OPCODE_MESSAGE, buf_slice(&held->body),
+                            (struct slice){0});
+        }
+        held_free(held);
+    }
+}
+
+static void on_changed(struct rpc_peer *peer, int status)
+{
+    struct raft_link *link = peer->data;
+    struct raft_node *node = link->node;
+
+    if (status == 0) {
+        link->was_up = true;
+        return;
+    }
+    if (link->was_up) {
+        link->was_up = false;
+        step(node, (struct raft_input){.type = RAFT_INPUT_UNREACHABLE, .peer = link->id});
+        rpc_peer_poke(peer); /* is it gone, or only the connection? */
+    } else if (status == -ECONNREFUSED || status == -ENOENT) {
+        step(node, (struct raft_input){.type = RAFT_INPUT_SUSPECT, .peer = link->id});
+    }
+}
+
+static void on_peer_closed(struct rpc_peer *peer)
+{
+    struct raft_link *link = peer->data;
+
+    link->closed = true;
+}
+
+bool raft_node_is_raft_opcode(uint16_t opcode)
+{
+    return opcode >= RAFT_OPCODE_FIRST && opcode <= RAFT_OPCODE_LAST;
+}
+
+static void receive_message(struct raft_node *node, const struct rpc_request *request)
+{
+    struct raft_entry entries[RAFT_APPEND_ENTRIES_MAX];
+    struct raft_message message;
+    int r;
+
+    r = raft_message_decode(&message, request->body, buf_slice(&request->payload), entries);
+    if (r < 0 || message.to != node->raft.id || message.from != request->conn->peer_node ||
+        request->conn->peer_role != RPC_ROLE_META) {
+        LOG_DEBUG(node->env, "raft", "message dropped from=%u error=%s", request->conn->peer_node,
+                  r < 0 ? err_text(r) : "not a member's");
+        return;
+    }
+    step(node, (struct raft_input){.type = RAFT_INPUT_RECEIVE, .message = &message});
+}
+
+void raft_node_receive(struct raft_node *node, struct rpc_request *request)
+{
+    if (request->oneway) {
+        if (request->opcode == RAFT_OPCODE_MESSAGE && node->opened && !node->closing) {
+            receive_message(node, request);
+        }
+        return; /* the server frees it */
+    }
+    if (request->opcode != RAFT_OPCODE_SNAPSHOT || !node->opened || node->closing) {
+        rpc_request_reply(request, -EOPNOTSUPP, (struct slice){0}, NULL);
+        return;
+    }
+    raft_node_snapshot_receive(node, request);
+}
+
+/* ---- the turn: everything that calls the machine ---- */
+
+static void apply_slice(struct raft_node *node)
+{
+    for (unsigned i = 0; i < RAFT_APPLY_SLICE && node->applied < node->raft.commit; i++) {
+        struct raft_entry entry = *raft_entry_at(&node->raft, node->applied + 1);
+
+        node->machine->apply(node->machine, node->applied + 1, entry.term, entry.command);
+        if (node->closing) {
+            return;
+        }
+        node->applied++;
+        node->applied_term = entry.term;
+    }
+    if (node->raft.tail.bytes > RAFT_TAIL_BYTES_MAX) {
+        raft_compact(&node->raft, node->applied, RAFT_TAIL_BYTES_MAX);
+    }
+}
+
+static void tell_role(struct raft_node *node)
+{
+    if (!role_differs(node)) {
+        return;
+    }
+    node->told_leader = leads(node);
+    node->told_term = node->raft.term;
+    node->told_leader_id = node->raft.leader;
+    LOG_INFO(node->env, "raft", "role term=%" PRIu64 " leader=%u leads=%d applied=%" PRIu64,
+             node->told_term, node->told_leader_id, node->told_leader, node->applied);
+    node->machine->role_changed(node->machine, node->told_leader, node->told_term,
+                                node->told_leader_id);
+}
+
+static void end_reads(struct raft_node *node)
+{
+    list_for_each (at, &node->reads) {
+        struct raft_read *read = list_entry(at, struct raft_read, node);
+
+        if (read->id == 0 || read->index <= node->applied) {
+            int status = read->id == 0 ? -ERR_NOT_LEADER : 0;
+
+            list_remove(&read->node);
+            node->read_count--;
+            read->done(read, status);
+            /* done() may have ended or begun others: what the loop holds may be gone. */
+            raft_node_turn_soon(node);
+            return;
+        }
+    }
+}
+
+static void end_many_reads(struct raft_node *node)
+{
+    uint64_t before;
+
+    do {
+        before = node->read_count;
+        end_reads(node);
+    } while (node->read_count < before && !node->closing);
+}
+
+static void on_turn(struct env_timer *timer)
+{
+    struct raft_node *node = container_of(timer, struct raft_node, turn);
+
+    if (node->snapshot_in.active && node->raft.role == RAFT_LEADER) {
+        env_fatal(node->env, "raft",
+                  "elected while a snapshot was half restored; restart from the last checkpoint");
+    }
+    if (!node->snapshot_in.active) {
+        apply_slice(node);
+    }
+    if (!node->closing) {
+        tell_role(node);
+    }
+    if (!node->closing) {
+        end_many_reads(node);
+    }
+    if (!node->closing && node->snapshot_out.wanted != 0 && !node->snapshot_out.active) {
+        raft_node_snapshot_begin(node);
+    }
+    if (!node->closing && !node->snapshot_in.active && node->applied < node->raft.commit) {
+        raft_node_turn_soon(node);
+    }
+}
+
+/* ---- the interface ---- */
+
+int raft_node_propose(struct raft_node *node, struct slice command, uint64_t *out_index)
+{
+    int r;
+
+    if (command.size > RAFT_COMMAND_MAX) {
+        return -EMSGSIZE;
+    }
+    if (node->closing) {
+        return -ERR_NOT_LEADER;
+    }
+    r = raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_PROPOSE, .command = command});
+    if (r == 0) {
+        *out_index = raft_last(&node->raft);
+    }
+    return r;
+}
+
+int raft_node_read(struct raft_node *node, struct raft_read *read)
+{
+    int r;
+
+    if (node->closing || !leads(node)) {
+        return -ERR_NOT_LEADER;
+    }
+    if (raft_lease_good(&node->raft, env_now(node->env)) && node->applied >= node->raft.commit) {
+        return 1;
+    }
+    if (node->read_count >= RAFT_READS_MAX) {
+        return -ERR_BUSY;
+    }
+    read->id = ++node->next_read_id;
+    read->index = UINT64_MAX;
+    read->node = (struct list_node){0};
+    list_push_back(&node->reads, &read->node);
+    node->read_count++;
+    r = raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_READ, .read_id = read->id});
+    if (r < 0) {
+        raft_node_read_cancel(node, read);
+    }
+    return r;
+}
+
+void raft_node_read_cancel(struct raft_node *node, struct raft_read *read)
+{
+    if (list_linked(&read->node)) {
+        list_remove(&read->node);
+        node->read_count--;
+    }
+}
+
+bool raft_node_lease_good(struct raft_node *node)
+{
+    return !node->closing && leads(node) && raft_lease_good(&node->raft, env_now(node->env));
+}
+
+void raft_node_compacted(struct raft_node *node, uint64_t index)
+{
+    index = min_u64(index, node->applied);
+    if (index <= node->compacted || node->closing) {
+        return;
+    }
+    node->compacted = index;
+    raft_compact(&node->raft,
+                 /* The member that receives a snapshot goes on from there. */
+                 node->snapshot_out.active ? min_u64(index, node->snapshot_out.index) : index,
+                 RAFT_TAIL_KEEP_BYTES);
+    raft_log_compact(&node->log, index);
+}
+
+void raft_node_transfer(struct raft_node *node)
+{
+    if (!node->closing) {
+        step(node, (struct raft_input){.type = RAFT_INPUT_TRANSFER});
+    }
+}
+
+static int open_core(struct raft_node *node, const struct raft_node_config *config)
+{
+    struct raft_log_config log_config = {
+        .dir = config->dir,
+        .node_id = config->identity->node_id,
+        .segment_bytes = config->log_segment_bytes,
+        .base_index = config->applied_index,
+        .base_term = config->applied_term,
+    };
+    struct raft_log_recovered recovered;
+    uint32_t members[RAFT_MEMBERS_MAX];
+    int r;
+
+    memcpy(log_config.cluster_uuid, config->identity->cluster_uuid,
+           sizeof(log_config.cluster_uuid));
+    r = raft_log_open(&node->log, node->env, &log_config, &recovered);
+    if (r < 0) {
+        return r;
+    }
+    node->log.saved = on_saved;
+    node->log.data = node;
+    for (unsigned i = 0; i < config->peer_count; i++) {
+        members[i] = config->peers[i].id;
+    }
+    raft_init(&node->raft,
+              &(struct raft_config){
+                  .id = config->identity->node_id,
+                  .members = members,
+                  .member_count = config->peer_count,
+                  .seed = env_random(node->env),
+                  .now_ns = env_now(node->env),
+                  .term = max_u64(recovered.state.term, config->applied_term),
+                  .vote = recovered.state.term >= config->applied_term ? recovered.state.vote : 0,
+                  .base_index = config->applied_index,
+                  .base_term = config->applied_term,
+              });
+    for (uint64_t i = config->applied_index + 1; i <= raft_tail_last(&recovered.tail); i++) {
+        const struct raft_entry *entry = raft_tail_at(&recovered.tail, i);
+
+        raft_load(&node->raft, entry->term, entry->command);
+    }
+    LOG_INFO(node->env, "raft",
+             "log recovered term=%" PRIu64 " vote=%u applied=%" PRIu64 " last=%" PRIu64,
+             node->raft.term, node->raft.vote, node->applied, raft_last(&node->raft));
+    raft_tail_deinit(&recovered.tail);
+    return 0;
+}
+
+static int check_config(struct env *env, const struct raft_node_config *config)
+{
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < config->peer_count; i++) {
+        found += config->peers[i].id == config->identity->node_id;
+        for (unsigned k = 0; k < i; k++) {
+            found += config->peers[k].id == config->peers[i].id ? 2 : 0;
+        }
+    }
+    if (config->peer_count == 0 || config->peer_count > RAFT_MEMBERS_MAX || found != 1) {
+        LOG_ERROR(env, "raft",
+                  "the configured members are wrong: 1 to %d with different ids, ours (%u) among "
+                  "them",
+                  RAFT_MEMBERS_MAX, config->identity->node_id);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static void open_link(struct raft_node *node, unsigned slot, const struct raft_peer_config *peer)
+{
+    struct raft_link *link = &node->links[slot];
+
+    link->node = node;
+    link->id = peer->id;
+    link->slot = slot;
+    link->in_use = true;
+    rpc_peer_init(&link->peer, node->env, node->identity, peer->address);
+    link->peer.data = link;
+    link->peer.changed = on_changed;
+    link->peer.closed = on_peer_closed;
+    link->peer.expect_role = RPC_ROLE_META;
+    link->peer.expect_node = peer->id;
+    rpc_peer_poke(&link->peer);
+}
+
+int raft_node_open(struct raft_node *node, struct env *env, const struct raft_node_config *config,
+                   struct raft_machine *machine)
+{
+    int r;
+
+    *node = (struct raft_node){
+        .env = env,
+        .identity = config->identity,
+        .machine = machine,
+        .applied = config->applied_index,
+        .applied_term = config->applied_term,
+        .compacted = config->applied_index,
+    };
+    node->tick.fire = on_tick;
+    node->turn.fire = on_turn;
+    list_init(&node->held);
+    list_init(&node->reads);
+    r = check_config(env, config);
+    if (r == 0) {
+        r = open_core(node, config);
+    }
+    if (r < 0) {
+        node->closing = true;
+        node->log.step = RAFT_LOG_CLOSED;
+        return r;
+    }
+    node->self = node->raft.self;
+    for (unsigned i = 0; i < config->peer_count; i++) {
+        if (i != node->self) {
+            open_link(node, i, &config->peers[i]);
+        }
+    }
+    node->opened = true;
+    step(node, (struct raft_input){.type = RAFT_INPUT_TICK});
+    return 0;
+}
+
+static void drop_waiting(struct raft_node *node)
+{
+    struct list_node *first;
+
+    while ((first = list_pop_front(&node->held)) != NULL) {
+        held_free(list_entry(first, struct raft_held, node));
+    }
+    node->held_count = 0;
+    while ((first = list_pop_front(&node->reads)) != NULL) {
+        struct raft_read *read = list_entry(first, struct raft_read, node);
+
+        node->read_count--;
+        read->done(read, -ERR_NOT_LEADER);
+    }
+}
+
+void raft_node_close(struct raft_node *node)
+{
+    if (node->closing) {
+        return;
+    }
+    node->closing = true;
+    env_timer_stop(node->env, &node->tick);
+    env_timer_stop(node->env, &node->turn);
+    drop_waiting(node);
+    for (unsigned i = 0; i < node->raft.member_count; i++) {
+        if (node->links[i].in_use) {
+            rpc_peer_close(&node->links[i].peer);
+        }
+    }
+    raft_log_close(&node->log);
+    raft_deinit(&node->raft);
+}
+
+bool raft_node_closed(const struct raft_node *node)
+{
+    for (unsigned i = 0; i < RAFT_MEMBERS_MAX; i++) {
+        if (node->links[i].in_use && !node->links[i].closed) {
+            return false;
+        }
+    }
+    return node->closing && !node->snapshot_out.active && raft_log_closed(&node->log);
+}
+
+void raft_node_status(const struct raft_node *node, struct raft_node_status *out_status)
+{
+    const struct raft *raft = &node->raft;
+
+    *out_status = (struct raft_node_status){
+        .role = raft->role,
+        .leader_ready = !node->closing && leads(node),
+        .term = raft->term,
+        .leader_id = raft->leader,
+        .commit = raft->commit,
+        .applied = node->applied,
+        .first = raft->tail.base_index + 1,
+        .last = raft_last(raft),
+        .saved = raft->saved,
+    };
+    for (unsigned i = 0; i < raft->member_count; i++) {
+        const struct raft_progress *progress = &raft->progress[i];
+        bool leader = raft->role == RAFT_LEADER;
+
+        if (i == node->self) {
+            continue;
+        }
+        out_status->peers[out_status->peer_count++] = (struct raft_peer_status){
+            .id = raft->members[i],
+            .match = leader ? progress->match : 0,
+            .next = leader ? progress->next : 0,
+            .heard_ns = leader ? progress->heard_ns : 0,
+            .connected = node->links[i].peer.stats.connected,
+            .snapshot = leader && progress->state == RAFT_PROGRESS_SNAPSHOT,
+        };
+    }
+}
