@@ -27,6 +27,7 @@ struct btree_config {
     uint8_t cluster_uuid[16];
     uint32_t node_id;
     size_t cache_bytes; /* pages kept by btree_trim */
+    void *owner;        /* tree->owner */
 };
 
 /* What a superblock says. */
@@ -67,6 +68,7 @@ struct btree_runs {
 
 struct btree {
     struct env *env;
+    void *owner; /* the caller's */
     struct env_file *file;
     char *dir, *path;
     size_t cache_bytes;

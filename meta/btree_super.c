@@ -191,7 +191,7 @@ int btree_open(struct btree *tree, struct env *env, const struct btree_config *c
 {
     int r;
 
-    *tree = (struct btree){.env = env, .cache_bytes = config->cache_bytes};
+    *tree = (struct btree){.env = env, .owner = config->owner, .cache_bytes = config->cache_bytes};
     list_init(&tree->nodes);
     tree->dir = mem_strdup(config->dir);
     tree->path = mem_strdup(config->path);

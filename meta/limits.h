@@ -29,11 +29,14 @@
 #define META_READS_MAX         4096               /* waiting for their read index */
 #define META_CHECKPOINT_BYTES  MiB(64)
 #define META_CHECKPOINT_NS     (30 * NS_PER_S)
+#define META_DELETE_QUEUE_LONG 100000 /* chunks: health says so */
 #define META_STATE_CHECK_NS    (5 * NS_PER_S)
 #define META_SERVER_DOWN_NS    (5 * NS_PER_S)
 #define META_GC_BATCH          1024 /* chunks in one delete and one log entry: 16 KiB */
 #define META_GRACE_DEFAULT_NS  (60 * NS_PER_S)
-#define META_SNAPSHOT_PAGES    64   /* page cache of a tree that a snapshot reads */
+#define META_SNAPSHOT_PAGES    64      /* page cache of a tree that a snapshot reads */
+#define META_CACHE_DEFAULT     MiB(24) /* of 64 MiB in all; 100,000 files are 32 MB */
+#define META_STOP_POLL_NS      (2 * NS_PER_MS)
 #define META_FREE_STEP_EXTENTS 2000 /* extents freed by one log entry */
 #define META_FREE_STEP_INODES  256  /* orphans freed by one log entry */
 #define META_READDIR_MAX       1024 /* entries in a reply, if they fit 120 KiB */

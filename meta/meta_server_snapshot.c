@@ -1,0 +1,192 @@
+/*
+ * meta_server_snapshot: the whole state as a stream of pairs, read from a view of the last
+ * checkpoint; the receiver fills a new file and puts it in place of the old one.
+ */
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "meta/meta_server_internal.h"
+
+#include <errno.h>
+
+#define FRAME_FULL    (RAFT_SNAPSHOT_FRAME_MAX - BTREE_VALUE_MAX - KiB(1)) /* one more pair fits */
+#define RESTORE_DIRTY MiB(16) /* written out at so much */
+
+struct snapshot_cursor {
+    struct btree view;
+    struct buf next; /* the first key not sent */
+    bool ended;
+};
+
+static struct meta_server *server_of(struct raft_machine *machine)
+{
+    return container_of(machine, struct meta_server, machine);
+}
+
+struct btree_config server_tree_config(const struct meta_server *server, const char *path)
+{
+    struct btree_config config = {.dir = server->config.dir,
+                                  .path = path,
+                                  .node_id = server->identity.node_id,
+                                  .cache_bytes = server->config.cache_bytes,
+                                  .owner = (void *)(uintptr_t)server};
+
+    memcpy(config.cluster_uuid, server->identity.cluster_uuid, 16);
+    return config;
+}
+
+int server_snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uint64_t *out_term,
+                          void **out_cursor)
+{
+    struct meta_server *server = server_of(machine);
+    struct snapshot_cursor *cursor = mem_zalloc(sizeof(*cursor));
+    int r;
+
+    r = btree_open_view(&cursor->view, server->tree, META_SNAPSHOT_PAGES * BTREE_PAGE);
+    if (r < 0) {
+        mem_free(cursor);
+        return r;
+    }
+    *out_index = cursor->view.applied_index;
+    *out_term = cursor->view.applied_term;
+    *out_cursor = cursor;
+    return 0;
+}
+
+int server_snapshot_read(struct raft_machine *machine, void *cursor_pointer, struct buf *out_frame)
+{
+    struct snapshot_cursor *cursor = cursor_pointer;
+    struct slice key, value;
+
+    (void)machine;
+    buf_clear(out_frame);
+    while (!cursor->ended && out_frame->size < FRAME_FULL) {
+        if (!btree_seek(&cursor->view, buf_slice(&cursor->next), &key, &value)) {
+            cursor->ended = true;
+            break;
+        }
+        schema_write_bytes(out_frame, key);
+        schema_write_bytes(out_frame, value);
+        buf_clear(&cursor->next);
+        buf_append_slice(&cursor->next, key);
+        buf_append_zero(&cursor->next, 1); /* the next possible key */
+    }
+    btree_trim(&cursor->view);
+    return 0;
+}
+
+void server_snapshot_end(struct raft_machine *machine, void *cursor_pointer)
+{
+    struct snapshot_cursor *cursor = cursor_pointer;
+
+    (void)machine;
+    btree_close(&cursor->view);
+    buf_deinit(&cursor->next);
+    mem_free(cursor);
+}
+
+static void drop_restoring(struct meta_server *server)
+{
+    if (server->restoring != NULL) {
+        btree_close(server->restoring);
+        mem_free(server->restoring);
+        server->restoring = NULL;
+    }
+}
+
+int server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t term)
+{
+    struct meta_server *server = server_of(machine);
+    struct btree_config config = server_tree_config(server, server->new_path);
+    int r;
+
+    drop_restoring(server);
+    r = env_path_now(server->env, ENV_IO_UNLINK, server->new_path, NULL);
+    if (r < 0 && r != -ENOENT) {
+        return r;
+    }
+    server->restoring = mem_zalloc(sizeof(*server->restoring));
+    r = btree_open(server->restoring, server->env, &config);
+    if (r < 0) {
+        mem_free(server->restoring);
+        server->restoring = NULL;
+        return r;
+    }
+    server->restore_index = index;
+    server->restore_term = term;
+    LOG_INFO(server->env, "meta", "receiving the whole state index=%" PRIu64, index);
+    return 0;
+}
+
+int server_restore_write(struct raft_machine *machine, struct slice frame)
+{
+    struct meta_server *server = server_of(machine);
+    struct schema_reader reader = {frame.data, frame.data + frame.size, false};
+
+    if (server->restoring == NULL) {
+        return -EINVAL;
+    }
+    while (reader.at < reader.end) {
+        struct slice key = schema_read_bytes(&reader, BTREE_KEY_MAX);
+        struct slice value = schema_read_bytes(&reader, BTREE_VALUE_MAX);
+
+        if (reader.failed) {
+            return -ERR_BAD_MESSAGE;
+        }
+        btree_put(server->restoring, key, value);
+    }
+    if (btree_dirty_bytes(server->restoring) > RESTORE_DIRTY) {
+        btree_checkpoint_now(server->restoring);
+    }
+    btree_trim(server->restoring);
+    return 0;
+}
+
+void server_close_retired(struct meta_server *server)
+{
+    struct btree *tree = server->retired;
+
+    if (tree != NULL && tree->checkpoint == NULL && tree->views == 0) {
+        btree_close(tree);
+        mem_free(tree);
+        server->retired = NULL;
+    }
+}
+
+int server_restore_finish(struct raft_machine *machine)
+{
+    struct meta_server *server = server_of(machine);
+    struct btree_config config = server_tree_config(server, server->tree_path);
+    struct btree *tree;
+    int r;
+
+    server_close_retired(server);
+    if (server->restoring == NULL || server->retired != NULL) {
+        return -EBUSY; /* the one replaced before is still being written: again later */
+    }
+    btree_set_applied(server->restoring, server->restore_index, server->restore_term);
+    btree_checkpoint_now(server->restoring);
+    drop_restoring(server);
+    r = env_path_now(server->env, ENV_IO_RENAME, server->new_path, server->tree_path);
+    if (r == 0) {
+        r = env_path_now(server->env, ENV_IO_SYNC_DIR, server->config.dir, NULL);
+    }
+    if (r < 0) {
+        return r;
+    }
+    tree = mem_zalloc(sizeof(*tree));
+    r = btree_open(tree, server->env, &config);
+    if (r < 0) {
+        env_fatal(server->env, "meta", "cannot open the received state error=%s", err_text(r));
+    }
+    server->retired = server->tree;
+    server->tree = tree;
+    server->check_index = 0;
+    server->log_bytes = 0;
+    server_load_state(server);
+    server_map_applied(server);
+    server_close_retired(server);
+    LOG_INFO(server->env, "meta", "has received the whole state index=%" PRIu64,
+             server->restore_index);
+    return 0;
+}
