@@ -1,0 +1,502 @@
+/*
+ * Three metadata servers and their clients in the simulator: operations end to end, exactly once
+ * under leader kills, sessions, being alone, orphans, chunk servers, restarts and snapshots.
+ */
+#include "tests/lib/test.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "chunkstore/chunk_proto.h"
+#include "meta/bytes.h"
+#include "meta/meta_client.h"
+#include "meta/meta_server.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define SERVERS 3
+#define CLIENTS 2 /* on nodes 3 and 4 */
+#define LIMIT   (120 * NS_PER_S)
+
+static const char *const addresses[SERVERS] = {"unix:meta0", "unix:meta1", "unix:meta2"};
+
+struct mount {
+    struct meta_client client;
+    struct rpc_identity identity;
+    uint64_t open_ino; /* held open */
+    unsigned sessions; /* session_changed calls */
+    unsigned maps;
+    bool alone, closed, hold_alone;
+};
+
+struct world {
+    struct sim *sim;
+    struct meta_server *servers[SERVERS];
+    struct rpc_identity identities[SERVERS];
+    struct mount *mounts[CLIENTS];
+    uint64_t cache_bytes, segment_bytes, checkpoint_ns;
+};
+
+static struct world world;
+
+/* ---- servers ---- */
+
+static const struct raft_peer_config peers[SERVERS] = {
+    {1, "unix:meta0"}, {2, "unix:meta1"}, {3, "unix:meta2"}};
+
+static void on_stopped(struct meta_server *server)
+{
+    server->data = server; /* seen by world_stop */
+}
+
+static void start_server(void *data)
+{
+    unsigned i = (unsigned)(uintptr_t)data;
+    struct meta_server_config config = {.identity = &world.identities[i],
+                                        .dir = "meta",
+                                        .address = addresses[i],
+                                        .peers = peers,
+                                        .peer_count = SERVERS,
+                                        .grace_ns = NS_PER_S,
+                                        .cache_bytes = world.cache_bytes,
+                                        .checkpoint_ns = world.checkpoint_ns,
+                                        .log_segment_bytes = world.segment_bytes,
+                                        .owner_uid = 0};
+
+    world.identities[i] = (struct rpc_identity){
+        .cluster_uuid = "0123456789abcde", .role = RPC_ROLE_META, .node_id = i + 1};
+    world.servers[i] = mem_zalloc(sizeof(struct meta_server));
+    world.servers[i]->stopped = on_stopped;
+    assert_int_equal(meta_server_start(world.servers[i], sim_env(world.sim, i), &config), 0);
+}
+
+static void kill_server(unsigned i, enum sim_crash_kind kind)
+{
+    sim_crash(world.sim, i, kind);
+    world.servers[i] = NULL; /* what it held is leaked, like a killed process */
+}
+
+static void revive_server(unsigned i)
+{
+    sim_restart(world.sim, i);
+    assert_true(sim_call(world.sim, i, start_server, (void *)(uintptr_t)i));
+}
+
+static int leader(void)
+{
+    for (int i = 0; i < SERVERS; i++) {
+        if (world.servers[i] != NULL && world.servers[i]->leader) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* ---- clients ---- */
+
+static void on_session(struct meta_client *client, bool alive)
+{
+    struct mount *mount = client->data;
+
+    (void)alive;
+    mount->sessions++;
+}
+
+static void release(void *data)
+{
+    meta_client_release_alone(&((struct mount *)data)->client);
+}
+
+static void on_alone(struct meta_client *client, bool alone)
+{
+    struct mount *mount = client->data;
+
+    mount->alone = alone;
+    if (!alone && !mount->hold_alone) {
+        meta_client_release_alone(client);
+    }
+}
+
+static bool is_open(struct meta_client *client, uint64_t ino)
+{
+    return ((struct mount *)client->data)->open_ino == ino;
+}
+
+static void on_map(struct meta_client *client, const struct cluster_map *map)
+{
+    assert_true(map->epoch > 0);
+    ((struct mount *)client->data)->maps++;
+}
+
+static void on_closed(struct meta_client *client)
+{
+    ((struct mount *)client->data)->closed = true;
+}
+
+static void start_client(void *data)
+{
+    unsigned i = (unsigned)(uintptr_t)data;
+    struct mount *mount = mem_zalloc(sizeof(*mount));
+    struct meta_client_config config = {
+        .identity = &mount->identity, .addresses = addresses, .address_count = SERVERS};
+
+    mount->identity =
+        (struct rpc_identity){.cluster_uuid = "0123456789abcde", .role = RPC_ROLE_CLIENT};
+    mount->client = (struct meta_client){.data = mount,
+                                         .session_changed = on_session,
+                                         .alone_changed = on_alone,
+                                         .is_open = is_open,
+                                         .map_changed = on_map,
+                                         .closed = on_closed};
+    world.mounts[i] = mount;
+    meta_client_start(&mount->client, sim_env(world.sim, SERVERS + i), &config);
+}
+
+static void close_client(void *data)
+{
+    meta_client_close(&((struct mount *)data)->client);
+}
+
+struct call {
+    struct meta_call call;
+    struct mount *mount;
+    struct buf data; /* of the reply */
+    struct meta_attr attr;
+    uint64_t value;
+    uint32_t flags;
+    bool done;
+};
+
+static void on_done(struct meta_call *meta_call)
+{
+    struct call *call = container_of(meta_call, struct call, call);
+
+    ASSERT(!call->done);
+    call->done = true;
+    if (meta_call->status == 0) {
+        buf_append_slice(&call->data, meta_call->reply.data);
+        call->value = meta_call->reply.value;
+        call->flags = meta_call->reply.flags;
+        if (meta_call->reply.attr.size > 0) {
+            int r = meta_attr_decode(&call->attr, meta_call->reply.attr);
+
+            ASSERT(r == 0);
+        }
+    }
+}
+
+static void start_call(void *data)
+{
+    struct call *call = data;
+
+    call->call.done = on_done;
+    meta_call_start(&call->mount->client, &call->call);
+}
+
+static void begin(struct call *call, unsigned mount, struct meta_request request)
+{
+    *call = (struct call){.mount = world.mounts[mount]};
+    call->call.request = request;
+    assert_true(sim_call(world.sim, SERVERS + mount, start_call, call));
+}
+
+static void run_for(uint64_t ns)
+{
+    sim_run(world.sim, sim_now(world.sim) + ns);
+}
+
+static int finish(struct call *call)
+{
+    uint64_t limit = sim_now(world.sim) + LIMIT;
+
+    while (!call->done && sim_now(world.sim) < limit) {
+        run_for(NS_PER_MS);
+    }
+    assert_true(call->done);
+    buf_deinit(&call->data);
+    return call->call.status;
+}
+
+static int request(unsigned mount, struct meta_request message, struct meta_attr *out_attr)
+{
+    struct call call;
+    int r;
+
+    begin(&call, mount, message);
+    r = finish(&call);
+    if (out_attr != NULL) {
+        *out_attr = call.attr;
+    }
+    return r;
+}
+
+static int create(unsigned mount, uint64_t dir, const char *name, struct meta_attr *out_attr)
+{
+    return request(mount,
+                   (struct meta_request){.op = META_CREATE,
+                                         .flags = META_NOREPLACE,
+                                         .ino = dir,
+                                         .name = slice_text(name),
+                                         .mode = 0644},
+                   out_attr);
+}
+
+static int lookup(unsigned mount, uint64_t dir, const char *name, struct meta_attr *out_attr)
+{
+    return request(mount,
+                   (struct meta_request){.op = META_LOOKUP, .ino = dir, .name = slice_text(name)},
+                   out_attr);
+}
+
+static void world_start(uint64_t seed, unsigned mounts)
+{
+    world = (struct world){.sim = sim_new(seed),
+                           .cache_bytes = world.cache_bytes,
+                           .segment_bytes = world.segment_bytes,
+                           .checkpoint_ns = world.checkpoint_ns};
+    for (unsigned i = 0; i < SERVERS; i++) {
+        assert_true(sim_call(world.sim, i, start_server, (void *)(uintptr_t)i));
+    }
+    for (unsigned i = 0; i < mounts; i++) {
+        assert_true(sim_call(world.sim, SERVERS + i, start_client, (void *)(uintptr_t)i));
+    }
+}
+
+static void stop_server(void *data)
+{
+    meta_server_stop(data);
+}
+
+/* Replicas that have applied the same agree on the state. */
+static void check_agreement(void)
+{
+    run_for(2 * NS_PER_S);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            struct meta_server *a = world.servers[i], *b = world.servers[j];
+
+            if (a != NULL && b != NULL && a->tree->applied_index == b->tree->applied_index) {
+                assert_true(a->tree->hash == b->tree->hash);
+            }
+        }
+    }
+    assert_int_equal(sim_errors(world.sim), 0);
+}
+
+static void world_stop(void)
+{
+    check_agreement();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (world.mounts[i] != NULL) {
+            sim_call(world.sim, SERVERS + i, close_client, world.mounts[i]);
+        }
+    }
+    run_for(3 * NS_PER_S);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (world.mounts[i] != NULL) {
+            assert_true(world.mounts[i]->closed);
+            mem_free(world.mounts[i]);
+        }
+    }
+    for (unsigned i = 0; i < SERVERS; i++) {
+        if (world.servers[i] != NULL) {
+            sim_call(world.sim, i, stop_server, world.servers[i]);
+        }
+    }
+    run_for(2 * NS_PER_S);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        assert_true(world.servers[i] == NULL || world.servers[i]->data != NULL);
+        mem_free(world.servers[i]);
+    }
+    sim_free(world.sim);
+}
+
+/* ---- tests ---- */
+
+static void test_basics(void **state)
+{
+    struct meta_attr dir, file, found;
+    struct call call;
+
+    (void)state;
+    world_start(1, 1);
+    assert_int_equal(request(0,
+                             (struct meta_request){.op = META_MKDIR,
+                                                   .ino = META_ROOT_INO,
+                                                   .name = slice_text("dir"),
+                                                   .mode = 0755},
+                             &dir),
+                     0);
+    assert_int_equal(create(0, dir.ino, "file", &file), 0);
+    assert_int_equal(create(0, dir.ino, "file", &found), -EEXIST);
+    assert_int_equal(lookup(0, dir.ino, "file", &found), 0);
+    assert_int_equal(found.ino, file.ino);
+    assert_int_equal(lookup(0, dir.ino, "none", &found), -ENOENT);
+    begin(&call, 0, (struct meta_request){.op = META_READDIR, .ino = dir.ino});
+    while (!call.done) {
+        run_for(NS_PER_MS);
+    }
+    assert_true(call.data.size > 0);
+    assert_int_equal(call.value, 1);
+    assert_int_equal(finish(&call), 0);
+    assert_true(world.mounts[0]->alone);
+    world_stop();
+}
+
+static void test_exactly_once(void **state)
+{
+    enum { COUNT = 400 };
+    static struct call calls[COUNT];
+    uint64_t seed = test_seed(7);
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, seed);
+    world_start(seed, 1);
+    sim_faults(world.sim)->reset_per_million = 2000;
+    for (unsigned i = 0; i < COUNT; i++) {
+        static char names[COUNT][16];
+
+        snprintf(names[i], sizeof(names[i]), "d%u", i);
+        begin(&calls[i], 0,
+              (struct meta_request){.op = META_MKDIR,
+                                    .ino = META_ROOT_INO,
+                                    .name = slice_text(names[i]),
+                                    .mode = 0755});
+        run_for(rng_below(&rng, 40 * NS_PER_MS));
+        if (i % 40 == 39) {
+            int victim = leader();
+
+            if (victim >= 0) {
+                kill_server((unsigned)victim, i % 80 == 39 ? SIM_KILL : SIM_POWER);
+                run_for(rng_below(&rng, 2 * NS_PER_S));
+                revive_server((unsigned)victim);
+            }
+        }
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(finish(&calls[i]), 0); /* a second execution would say EEXIST */
+    }
+    sim_faults(world.sim)->reset_per_million = 0;
+    for (unsigned i = 0; i < COUNT; i += 37) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "d%u", i);
+        assert_int_equal(lookup(0, META_ROOT_INO, name, NULL), 0);
+    }
+    world_stop();
+}
+
+static void test_alone(void **state)
+{
+    uint64_t began;
+
+    (void)state;
+    world_start(3, 1);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    run_for(5 * NS_PER_S);
+    assert_true(world.mounts[0]->alone);
+    /* The lone mount lets go at once: the newcomer need not wait long. */
+    began = sim_now(world.sim);
+    sim_call(world.sim, SERVERS + 1, start_client, (void *)1);
+    assert_int_equal(lookup(1, META_ROOT_INO, "a", NULL), 0);
+    assert_true(sim_now(world.sim) - began < NS_PER_S);
+    assert_false(world.mounts[0]->alone);
+    assert_false(world.mounts[1]->alone);
+    /* It goes: the other is alone again. */
+    sim_call(world.sim, SERVERS + 1, close_client, world.mounts[1]);
+    run_for(6 * NS_PER_S);
+    assert_true(world.mounts[1]->closed);
+    mem_free(world.mounts[1]);
+    assert_true(world.mounts[0]->alone);
+    /* It does not let go: the newcomer waits until the grant has run out. */
+    world.mounts[0]->hold_alone = true;
+    began = sim_now(world.sim);
+    sim_call(world.sim, SERVERS + 1, start_client, (void *)1);
+    assert_int_equal(lookup(1, META_ROOT_INO, "a", NULL), 0);
+    assert_true(sim_now(world.sim) - began > 2 * NS_PER_S);
+    assert_true(sim_now(world.sim) - began < 5 * NS_PER_S);
+    sim_call(world.sim, SERVERS, release, world.mounts[0]);
+    world_stop();
+}
+
+static void test_orphans(void **state)
+{
+    struct meta_attr file;
+    struct meta_request unlink = {.op = META_UNLINK, .ino = META_ROOT_INO, .name = slice_text("f")};
+    struct meta_server *server;
+
+    (void)state;
+    world_start(4, 2);
+    assert_int_equal(create(0, META_ROOT_INO, "f", &file), 0);
+    world.mounts[0]->open_ino = file.ino;
+    assert_int_equal(request(1, unlink, NULL), 0);
+    run_for(8 * NS_PER_S);
+    assert_int_equal(request(0, (struct meta_request){.op = META_GETATTR, .ino = file.ino}, NULL),
+                     0);
+    world.mounts[0]->open_ino = 0;
+    run_for(8 * NS_PER_S);
+    assert_int_equal(request(0, (struct meta_request){.op = META_GETATTR, .ino = file.ino}, NULL),
+                     -ESTALE);
+    /* A mount that dies with the file open does not keep it for ever. */
+    assert_int_equal(create(0, META_ROOT_INO, "f", &file), 0);
+    world.mounts[0]->open_ino = file.ino;
+    assert_int_equal(request(1, unlink, NULL), 0);
+    sim_crash(world.sim, SERVERS, SIM_POWER);
+    world.mounts[0] = NULL;
+    run_for(20 * NS_PER_S);
+    server = world.servers[leader()];
+    assert_int_equal(server->ns.volume.orphans, 0);
+    assert_int_equal(server->ns.volume.sessions, 1);
+    assert_int_equal(server->ns.volume.inodes, 1);
+    world_stop();
+}
+
+static void test_restart_and_snapshot(void **state)
+{
+    char name[32];
+
+    (void)state;
+    world.checkpoint_ns = 2 * NS_PER_S;
+    world.segment_bytes = KiB(64);
+    world_start(5, 1);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(name, sizeof(name), "before%u", i);
+        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+    }
+    kill_server(2, SIM_KILL);
+    for (unsigned i = 0; i < 1500; i++) {
+        snprintf(name, sizeof(name), "during%u", i);
+        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+    }
+    run_for(10 * NS_PER_S);
+    revive_server(2);
+    run_for(5 * NS_PER_S);
+    check_agreement();
+    assert_int_equal(world.servers[2]->ns.volume.inodes, 1551);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        kill_server(i, SIM_POWER);
+    }
+    for (unsigned i = 0; i < SERVERS; i++) {
+        revive_server(i);
+    }
+    assert_int_equal(lookup(0, META_ROOT_INO, "during1499", NULL), 0);
+    assert_int_equal(lookup(0, META_ROOT_INO, "before0", NULL), 0);
+    assert_int_equal(world.mounts[0]->sessions, 1);
+    world_stop();
+    world.checkpoint_ns = world.segment_bytes = 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_basics),
+        cmocka_unit_test(test_exactly_once),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_orphans),
+        cmocka_unit_test(test_restart_and_snapshot),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
