@@ -31,7 +31,7 @@ static int take_attr(struct fs_call *call, struct slice bytes)
     if (r < 0) {
         return r;
     }
-    inode = inode_get(call->mount, call->attr.ino);
+    inode = inode_find(call->mount, call->attr.ino);
     if (inode != NULL) {
         inode_update(call->mount, inode, &call->attr);
     }
@@ -60,10 +60,44 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
 /* Nobody can read it any more: what is not committed need not be. */
 static void drop_unlinked(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->attr.ino);
+    struct inode *inode = inode_find(call->mount, call->attr.ino);
 
     if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0) {
         fs_call_drop_dirty(call->mount, inode);
+    }
+}
+
+static void forget_attributes(struct mount *mount, uint64_t ino)
+{
+    struct inode *inode = inode_find(mount, ino);
+
+    if (inode != NULL && !inode_pending(inode)) {
+        inode->attr_known = false;
+    }
+}
+
+/* A mutation changes more inodes than the one it answers with: directories, a replaced file. */
+static void forget_touched(struct fs_call *call, const struct meta_reply *reply)
+{
+    switch ((int)call->op) {
+    case FS_RENAME:
+        forget_attributes(call->mount, call->ino2);
+        forget_attributes(call->mount, reply->value);
+        forget_attributes(call->mount, call->ino);
+        return;
+    case FS_CREATE:
+    case FS_MKDIR:
+    case FS_MKNOD:
+    case FS_SYMLINK:
+    case FS_LINK:
+    case FS_UNLINK:
+    case FS_RMDIR:
+    case FS_SETXATTR:
+    case FS_REMOVEXATTR:
+        forget_attributes(call->mount, call->ino);
+        return;
+    default:
+        return;
     }
 }
 
@@ -88,6 +122,7 @@ static void on_meta(struct meta_call *meta)
     if (r == 0 && call->op == FS_UNLINK) {
         drop_unlinked(call);
     }
+    forget_touched(call, &meta->reply);
     call->out = meta->reply.data;
     call->end = meta->reply.value == 1;
     fs_call_finish(call, r);
@@ -147,6 +182,7 @@ void fs_call_meta_start(struct fs_call *call)
         break;
     case FS_READDIR:
         call->meta.request.count = (uint32_t)call->size;
+        call->meta.request.offset = call->offset <= 2 ? 0 : call->offset; /* 1, 2: the dots */
         call->meta.request.flags |= META_WANT_ATTRS;
         break;
     case FS_SETATTR:
@@ -181,7 +217,7 @@ void fs_call_meta_start(struct fs_call *call)
 /* While nobody else can change it, what we know of an inode is the truth. */
 static bool answer_locally(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->ino);
+    struct inode *inode = inode_find(call->mount, call->ino);
 
     if (inode == NULL || !inode->attr_known || !coherence_trusts_attributes(call->mount)) {
         return false;

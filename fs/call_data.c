@@ -39,7 +39,7 @@ static void on_size_set(struct meta_call *meta)
 {
     struct fs_call *call = container_of(meta, struct fs_call, meta);
     struct mount *mount = call->mount;
-    struct inode *inode = inode_get(mount, call->ino);
+    struct inode *inode = inode_find(mount, call->ino);
     int r = meta->status;
 
     ASSERT(inode != NULL && inode->truncating);
@@ -116,7 +116,7 @@ static void set_pending_times(struct fs_call *call, struct inode *inode)
 
 static void start_setattr(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->ino);
+    struct inode *inode = inode_find(call->mount, call->ino);
 
     if (call->valid & META_SET_SIZE) {
         start_truncate(call, inode_make(call->mount, call->ino));
@@ -199,7 +199,7 @@ static void start_open(struct fs_call *call)
 static void start_write(struct fs_call *call)
 {
     struct mount *mount = call->mount;
-    struct inode *inode = inode_get(mount, call->ino);
+    struct inode *inode = inode_find(mount, call->ino);
     uint64_t end, before;
 
     if (inode == NULL) {
@@ -240,7 +240,7 @@ static void start_write(struct fs_call *call)
 
 static void start_sync(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->ino);
+    struct inode *inode = inode_find(call->mount, call->ino);
 
     if (inode == NULL) {
         fs_call_finish(call, 0);
@@ -251,7 +251,7 @@ static void start_sync(struct fs_call *call)
 
 static void start_flush(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->ino);
+    struct inode *inode = inode_find(call->mount, call->ino);
     int error;
 
     if (inode == NULL || coherence_flush_on_close(call->mount) || call->mount->no_space) {
@@ -265,7 +265,7 @@ static void start_flush(struct fs_call *call)
 
 static void start_release(struct fs_call *call)
 {
-    struct inode *inode = inode_get(call->mount, call->ino);
+    struct inode *inode = inode_find(call->mount, call->ino);
     struct mount *mount = call->mount;
 
     fs_call_finish(call, 0);
@@ -289,7 +289,7 @@ void fs_call_data_start(struct fs_call *call)
         start_open(call);
         return;
     case FS_READ:
-        inode = inode_get(call->mount, call->ino);
+        inode = inode_find(call->mount, call->ino);
         if (inode == NULL) {
             fs_call_finish(call, -ESTALE);
             return;

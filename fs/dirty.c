@@ -33,13 +33,20 @@ static size_t find(const struct dirty *dirty, uint64_t offset)
     return low;
 }
 
+/* memmove of a run of pointers that may be empty. */
+static void shift(struct dirty *dirty, size_t to, size_t from, size_t count)
+{
+    if (count != 0) {
+        memmove(dirty->pieces + to, dirty->pieces + from, count * sizeof(*dirty->pieces));
+    }
+}
+
 static void remove_at(struct dirty *dirty, size_t at, size_t count)
 {
     for (size_t i = at; i < at + count; i++) {
         piece_free(dirty, dirty->pieces[i]);
     }
-    memmove(dirty->pieces + at, dirty->pieces + at + count,
-            (dirty->count - at - count) * sizeof(*dirty->pieces));
+    shift(dirty, at, at + count, dirty->count - at - count);
     dirty->count -= count;
 }
 
@@ -49,8 +56,7 @@ static void insert_at(struct dirty *dirty, size_t at, struct dirty_piece *piece)
         dirty->capacity = dirty->capacity ? dirty->capacity * 2 : 4;
         dirty->pieces = mem_realloc(dirty->pieces, dirty->capacity * sizeof(*dirty->pieces));
     }
-    memmove(dirty->pieces + at + 1, dirty->pieces + at,
-            (dirty->count - at) * sizeof(*dirty->pieces));
+    shift(dirty, at + 1, at, dirty->count - at);
     dirty->pieces[at] = piece;
     dirty->count++;
 }
@@ -178,7 +184,7 @@ void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, stru
         count++;
     }
     dirty->bytes -= taken->bytes;
-    memmove(dirty->pieces, dirty->pieces + count, (dirty->count - count) * sizeof(*dirty->pieces));
+    shift(dirty, 0, count, dirty->count - count);
     dirty->count -= count;
 }
 

@@ -4,14 +4,14 @@
 #include "fs/coherence.h"
 #include "fs/mount.h"
 
-struct inode *inode_get(struct mount *mount, uint64_t ino)
+struct inode *inode_find(struct mount *mount, uint64_t ino)
 {
     return map_get(&mount->inodes, map_u64(ino));
 }
 
 struct inode *inode_make(struct mount *mount, uint64_t ino)
 {
-    struct inode *inode = inode_get(mount, ino);
+    struct inode *inode = inode_find(mount, ino);
 
     if (inode == NULL) {
         inode = mem_zalloc(sizeof(*inode));

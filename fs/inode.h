@@ -43,7 +43,7 @@ struct inode {
     int write_error; /* of a flush in the background, told once at fsync or close */
 };
 
-struct inode *inode_get(struct mount *mount, uint64_t ino); /* NULL when unknown */
+struct inode *inode_find(struct mount *mount, uint64_t ino); /* NULL when unknown */
 struct inode *inode_make(struct mount *mount, uint64_t ino);
 /* Frees the inode when nothing needs it any more. */
 void inode_release(struct mount *mount, struct inode *inode);

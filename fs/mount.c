@@ -73,7 +73,7 @@ static void on_session(struct meta_client *client, bool alive)
 
 static bool on_is_open(struct meta_client *client, uint64_t ino)
 {
-    const struct inode *inode = inode_get(client->data, ino);
+    const struct inode *inode = inode_find(client->data, ino);
 
     return inode != NULL && (inode->opens != 0 || inode_pending(inode));
 }

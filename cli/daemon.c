@@ -1,0 +1,204 @@
+#include "cli/daemon.h"
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sys/wait.h>
+
+static struct env_uv *loop; /* of this process */
+
+struct running {
+    const struct daemon_kind *kind;
+    void *server;
+};
+
+static void on_signal(void *data)
+{
+    struct running *running = data;
+
+    running->kind->stop(running->server);
+}
+
+void daemon_stopped(void)
+{
+    env_uv_stop(loop);
+}
+
+static int parse(const struct daemon_kind *kind, struct daemon_options *options, int argc,
+                 char **argv)
+{
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'}, {"id", required_argument, NULL, 'i'},
+        {"log", required_argument, NULL, 'l'},    {"pid-file", required_argument, NULL, 'p'},
+        {"background", no_argument, NULL, 'b'},   {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    char *end;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:i:l:p:bvh", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            options->config_path = optarg;
+            break;
+        case 'i':
+            options->id = (uint32_t)strtoul(optarg, &end, 10);
+            if (*end != '\0' || options->id == 0) {
+                cli_error("--id %s is not a server's number", optarg);
+                return EXIT_USAGE;
+            }
+            break;
+        case 'l':
+            options->log_path = optarg;
+            break;
+        case 'p':
+            options->pid_file = optarg;
+            break;
+        case 'b':
+            options->background = true;
+            break;
+        case 'v':
+            options->verbose = true;
+            break;
+        case 'h':
+            fputs(kind->help, stdout);
+            return -1;
+        default:
+            return EXIT_USAGE;
+        }
+    }
+    if (options->id == 0 || optind != argc) {
+        cli_error("%s needs --id N and takes no further argument; see `keelfs %s --help`",
+                  kind->name, kind->name);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+int write_pid_file(const char *path)
+{
+    FILE *out = path != NULL ? fopen(path, "we") : NULL;
+
+    if (path == NULL) {
+        return 0;
+    }
+    if (out == NULL) {
+        cli_error("cannot write %s: %s", path, strerrordesc_np(errno));
+        return -errno;
+    }
+    fprintf(out, "%d\n", (int)getpid());
+    return fclose(out) == 0 ? 0 : -errno;
+}
+
+void daemon_report(int fd, int code, const char *log_path)
+{
+    uint8_t byte = (uint8_t)code;
+    int log;
+
+    if (fd < 0) {
+        return;
+    }
+    if (write(fd, &byte, 1) != 1) {
+        cli_error("nobody waits for the start any more");
+    }
+    close(fd);
+    log = open(log_path != NULL ? log_path : "/dev/null", O_WRONLY | O_APPEND | O_CLOEXEC);
+    dup2(log, STDERR_FILENO); /* the terminal is not ours any more; last words go to the log */
+    close(log);
+}
+
+static int serve(const struct daemon_kind *kind, const struct daemon_options *options,
+                 const struct cluster_config *cluster, int report_fd)
+{
+    const struct node_config *node = kind->find(cluster, options->id);
+    char *name = mem_printf("%s%u", kind->node, options->id);
+    struct env_uv_config config = {
+        .node_name = name,
+        .log_level = options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+        .log_path = options->log_path,
+    };
+    struct running running = {kind, mem_zalloc(kind->server_size)};
+    int r;
+
+    r = env_uv_open(&loop, &config);
+    if (r < 0) {
+        cli_error("cannot start %s: %s (log file %s)", name, err_text(r),
+                  options->log_path ? options->log_path : "-");
+        daemon_report(report_fd, 1, options->log_path);
+        return 1;
+    }
+    r = write_pid_file(options->pid_file);
+    if (r == 0) {
+        r = kind->start(running.server, env_uv_env(loop), cluster, node);
+    }
+    if (r < 0) {
+        cli_error("%s cannot start: %s; %s says more", name, err_text(r),
+                  options->log_path ? options->log_path : "the line above");
+        daemon_report(report_fd, 1, options->log_path);
+        return 1;
+    }
+    LOG_INFO(env_uv_env(loop), kind->name, "serving at %s, data in %s", node->address, node->dir);
+    daemon_report(report_fd, 0, options->log_path);
+    env_uv_on_stop_signal(loop, on_signal, &running);
+    env_uv_run(loop);
+    if (options->pid_file != NULL) {
+        unlink(options->pid_file);
+    }
+    return 0; /* the process ends: what is left of memory goes with it */
+}
+
+static int serve_in_background(const struct daemon_kind *kind, const struct daemon_options *options,
+                               const struct cluster_config *cluster)
+{
+    uint8_t code = 1;
+    int fds[2], null;
+    pid_t pid;
+
+    if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+        cli_error("cannot start a process: %s", strerrordesc_np(errno));
+        return 1;
+    }
+    if (pid > 0) {
+        close(fds[1]);
+        if (read(fds[0], &code, 1) != 1) {
+            cli_error("%s ended before it served; see %s", kind->name,
+                      options->log_path ? options->log_path : "above");
+        }
+        return code;
+    }
+    close(fds[0]);
+    setsid();
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    exit(serve(kind, options, cluster, fds[1]));
+}
+
+int daemon_main(const struct daemon_kind *kind, int argc, char **argv)
+{
+    struct daemon_options options = {.config_path = cli_default_config()};
+    static struct cluster_config cluster;
+    const struct node_config *node;
+    int r;
+
+    r = parse(kind, &options, argc, argv);
+    if (r != 0) {
+        return r < 0 ? 0 : r;
+    }
+    if (cluster_config_read(&cluster, options.config_path) < 0) {
+        return 1;
+    }
+    node = kind->find(&cluster, options.id);
+    if (node == NULL || node->dir == NULL) {
+        cli_error("%s has no section [%s.%u] with a dir", options.config_path, kind->node,
+                  options.id);
+        return 1;
+    }
+    r = options.background ? serve_in_background(kind, &options, &cluster)
+                           : serve(kind, &options, &cluster, -1);
+    cluster_config_deinit(&cluster);
+    return r;
+}

@@ -1,0 +1,74 @@
+/* keelfs metad: one metadata server. */
+#include "cli/daemon.h"
+
+#include "meta/meta_server.h"
+
+struct metad {
+    struct meta_server server;
+    struct rpc_identity identity;
+    struct raft_peer_config peers[CONFIG_META_MAX];
+};
+
+static const char help[] =
+    "usage: keelfs metad --id N [--config FILE] [--log FILE] [--pid-file FILE] [--background]\n\n"
+    "Runs metadata server N of the cluster: [meta.N] of the configuration says where it listens\n"
+    "and where its data is.\n\n"
+    "  -c, --config FILE    default $KEELFS_CONFIG or /etc/keelfs/cluster.conf\n"
+    "  -i, --id N           the server's number\n"
+    "  -l, --log FILE       default stderr\n"
+    "  -p, --pid-file FILE  write the process id there, remove it at a clean end\n"
+    "  -b, --background     return when the server listens, or say why not\n"
+    "  -v, --verbose        log every move\n";
+
+static void on_stopped(struct meta_server *server)
+{
+    (void)server;
+    daemon_stopped();
+}
+
+static int metad_start(void *data, struct env *env, const struct cluster_config *cluster,
+                       const struct node_config *node)
+{
+    struct metad *metad = data;
+    struct meta_server_config config = {
+        .identity = &metad->identity,
+        .dir = node->dir,
+        .address = node->address,
+        .peers = metad->peers,
+        .peer_count = cluster->meta_count,
+        .write_quorum = cluster->write_quorum,
+        .chunk_servers_min = (unsigned)min_u64(cluster->chunk_count, CHUNK_REPLICAS),
+        .grace_ns = cluster->gc_grace_ms * NS_PER_MS,
+        .owner_uid = geteuid(),
+    };
+
+    metad->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = node->id};
+    memcpy(metad->identity.cluster_uuid, cluster->uuid, 16);
+    for (unsigned i = 0; i < cluster->meta_count; i++) {
+        metad->peers[i] = (struct raft_peer_config){cluster->meta[i].id, cluster->meta[i].address};
+    }
+    metad->server.stopped = on_stopped;
+    return meta_server_start(&metad->server, env, &config);
+}
+
+static void metad_stop(void *data)
+{
+    struct metad *metad = data;
+
+    meta_server_stop(&metad->server);
+}
+
+int cmd_metad(int argc, char **argv)
+{
+    static const struct daemon_kind kind = {
+        .name = "metad",
+        .node = "meta",
+        .help = help,
+        .start = metad_start,
+        .stop = metad_stop,
+        .find = cluster_config_meta,
+        .server_size = sizeof(struct metad),
+    };
+
+    return daemon_main(&kind, argc, argv);
+}

@@ -1,0 +1,303 @@
+/*
+ * keelfs status: asks every metadata server of the configuration at once, takes the leader's word
+ * on the cluster, or says why there is none. Works without a mount; no wait without a deadline.
+ */
+#include "cli/ask.h"
+#include "cli/cli.h"
+
+#include "base/err.h"
+#include "meta/meta_proto.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+
+#define ASK_TIMEOUT   (2 * NS_PER_S)
+#define HEARD_DOWN_MS 5000 /* unheard of for so long = down */
+
+struct view {
+    struct cluster_config cluster;
+    struct ask_group group;
+    struct ask asks[CONFIG_META_MAX];
+    struct meta_status status[CONFIG_META_MAX];
+    bool answered[CONFIG_META_MAX];
+    int leader; /* index of the newest leader that answered, -1 = none */
+    unsigned answers;
+};
+
+static const char help[] =
+    "usage: keelfs status [--config FILE] [--json]\n\n"
+    "Shows the metadata group, the chunk servers, the volume and what is wrong. Any one reachable\n"
+    "metadata server is enough; the mount is not needed.\n\n"
+    "  -c, --config FILE   default $KEELFS_CONFIG or /etc/keelfs/cluster.conf\n"
+    "  -j, --json          one JSON object\n\n"
+    "exit code: 0 healthy, 1 degraded, 2 unavailable\n";
+
+static const char *health_text(const char *code)
+{
+    static const char *const table[][2] = {
+#define HEALTH_ROW(name, text) {#name, text},
+        META_HEALTH_TABLE(HEALTH_ROW)
+#undef HEALTH_ROW
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (strcmp(table[i][0], code) == 0) {
+            return table[i][1];
+        }
+    }
+    return "unknown to this version";
+}
+
+static void collect(struct view *view)
+{
+    view->leader = -1;
+    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
+        ask_start(&view->group, &view->asks[i], view->cluster.meta[i].address, META_RPC_STATUS,
+                  (struct slice){0}, ASK_TIMEOUT);
+    }
+    ask_wait(&view->group);
+    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
+        struct meta_status *status = &view->status[i];
+
+        view->answered[i] = view->asks[i].status == 0 &&
+                            meta_status_decode(status, buf_slice(&view->asks[i].body)) == 0;
+        if (!view->answered[i]) {
+            continue;
+        }
+        view->answers++;
+        if (slice_equal(status->role, slice_text("leader")) &&
+            (view->leader < 0 || status->term > view->status[view->leader].term)) {
+            view->leader = (int)i;
+        }
+    }
+}
+
+static json_t *text_of(struct slice bytes)
+{
+    return json_stringn((const char *)bytes.data, bytes.size);
+}
+
+static json_t *members_of(const struct view *view)
+{
+    json_t *members = json_array();
+
+    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
+        const struct node_config *node = &view->cluster.meta[i];
+        const struct meta_status *status = &view->status[i];
+        json_t *member = json_pack("{s:i, s:s, s:b}", "id", (int)node->id, "address", node->address,
+                                   "reachable", view->answered[i]);
+
+        if (view->answered[i]) {
+            json_object_set_new(member, "role", text_of(status->role));
+            json_object_set_new(member, "term", json_integer((json_int_t)status->term));
+            json_object_set_new(member, "commit", json_integer((json_int_t)status->commit));
+            json_object_set_new(member, "applied", json_integer((json_int_t)status->applied));
+            json_object_set_new(member, "last", json_integer((json_int_t)status->last));
+        } else {
+            json_object_set_new(member, "error", json_string(err_text(view->asks[i].status)));
+        }
+        json_array_append_new(members, member);
+    }
+    return members;
+}
+
+static json_t *servers_of(const struct meta_status *status)
+{
+    struct schema_reader reader = {status->servers.data,
+                                   status->servers.data + status->servers.size, false};
+    json_t *servers = json_array();
+
+    while (reader.at != reader.end) {
+        struct meta_status_server server;
+        struct slice record = schema_read_bytes(&reader, KiB(1));
+        json_t *object;
+
+        if (reader.failed || meta_status_server_decode(&server, record) < 0) {
+            break;
+        }
+        object = json_pack("{s:i, s:o, s:o}", "id", (int)server.id, "address",
+                           text_of(server.address), "zone", text_of(server.zone));
+        json_object_set_new(object, "up", json_boolean(server.heard_ms <= HEARD_DOWN_MS));
+        json_object_set_new(object, "total_bytes", json_integer((json_int_t)server.total_bytes));
+        json_object_set_new(object, "free_bytes", json_integer((json_int_t)server.free_bytes));
+        json_array_append_new(servers, object);
+    }
+    return servers;
+}
+
+static void add_health(json_t *health, const char *code)
+{
+    size_t i;
+    json_t *value;
+
+    json_array_foreach(health, i, value)
+    {
+        if (strcmp(json_string_value(value), code) == 0) {
+            return;
+        }
+    }
+    json_array_append_new(health, json_string(code));
+}
+
+static json_t *health_of(const struct view *view)
+{
+    json_t *health = json_array();
+
+    if (view->leader < 0) {
+        add_health(health, "NO_LEADER");
+    } else {
+        struct slice codes = view->status[view->leader].health;
+        size_t at = 0;
+
+        while (at < codes.size) {
+            size_t size = strnlen((const char *)codes.data + at, codes.size - at);
+            char code[64];
+
+            snprintf(code, sizeof(code), "%.*s", (int)size, (const char *)codes.data + at);
+            add_health(health, code);
+            at += size + 1;
+        }
+    }
+    if (view->answers < view->cluster.meta_count) {
+        add_health(health, "META_SERVER_DOWN");
+    }
+    return health;
+}
+
+static json_t *report_of(const struct view *view)
+{
+    const struct meta_status *leader = view->leader >= 0 ? &view->status[view->leader] : NULL;
+    json_t *report = json_object();
+    json_t *health = health_of(view);
+    const char *state = leader == NULL                 ? "unavailable"
+                        : json_array_size(health) == 0 ? "healthy"
+                                                       : "degraded";
+
+    json_object_set_new(report, "state", json_string(state));
+    json_object_set_new(report, "health", health);
+    json_object_set_new(report, "meta", members_of(view));
+    if (leader != NULL) {
+        json_object_set_new(report, "leader", json_integer(leader->id));
+        json_object_set_new(report, "term", json_integer((json_int_t)leader->term));
+        json_object_set_new(report, "sessions", json_integer(leader->sessions));
+        json_object_set_new(report, "chunk", servers_of(leader));
+        json_object_set_new(report, "map_epoch", json_integer((json_int_t)leader->map_epoch));
+        json_object_set_new(report, "inodes", json_integer((json_int_t)leader->inodes));
+        json_object_set_new(report, "used_bytes", json_integer((json_int_t)leader->used_bytes));
+        json_object_set_new(report, "orphans", json_integer((json_int_t)leader->orphans));
+        json_object_set_new(report, "delete_queue", json_integer((json_int_t)leader->delete_queue));
+    }
+    return report;
+}
+
+static json_int_t integer(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static void print_text(const json_t *report)
+{
+    size_t i;
+    json_t *item;
+
+    printf("cluster is %s\n", json_string_value(json_object_get(report, "state")));
+    json_array_foreach(json_object_get(report, "health"), i, item)
+    {
+        printf("  %s: %s\n", json_string_value(item), health_text(json_string_value(item)));
+    }
+    puts("metadata servers");
+    json_array_foreach(json_object_get(report, "meta"), i, item)
+    {
+        const char *role = json_string_value(json_object_get(item, "role"));
+
+        if (role == NULL) {
+            printf("  %" PRId64 "  DOWN      %s: %s\n", (int64_t)integer(item, "id"),
+                   json_string_value(json_object_get(item, "address")),
+                   json_string_value(json_object_get(item, "error")));
+            continue;
+        }
+        printf("  %" PRId64 "  %-9s term %" PRId64 "  applied %" PRId64 "  %s\n",
+               (int64_t)integer(item, "id"), role, (int64_t)integer(item, "term"),
+               (int64_t)integer(item, "applied"),
+               json_string_value(json_object_get(item, "address")));
+    }
+    if (json_object_get(report, "leader") == NULL) {
+        return;
+    }
+    puts("chunk servers");
+    json_array_foreach(json_object_get(report, "chunk"), i, item)
+    {
+        printf("  %" PRId64 "  %-5s %.1f of %.1f GiB free  %s\n", (int64_t)integer(item, "id"),
+               json_is_true(json_object_get(item, "up")) ? "up" : "DOWN",
+               (double)integer(item, "free_bytes") / (double)GiB(1),
+               (double)integer(item, "total_bytes") / (double)GiB(1),
+               json_string_value(json_object_get(item, "address")));
+    }
+    printf("volume: %" PRId64 " inodes, %.1f MiB used, %" PRId64 " orphans, %" PRId64
+           " chunks to delete, %" PRId64 " sessions\n",
+           (int64_t)integer(report, "inodes"), (double)integer(report, "used_bytes") / (1 << 20),
+           (int64_t)integer(report, "orphans"), (int64_t)integer(report, "delete_queue"),
+           (int64_t)integer(report, "sessions"));
+}
+
+static int show(struct view *view, bool as_json)
+{
+    json_t *report;
+    int code;
+
+    collect(view);
+    report = report_of(view);
+    if (as_json) {
+        json_dumpf(report, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_text(report);
+    }
+    code = view->leader < 0                                          ? EXIT_UNAVAILABLE
+           : json_array_size(json_object_get(report, "health")) != 0 ? EXIT_DEGRADED
+                                                                     : EXIT_OK;
+    json_decref(report);
+    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
+        ask_free(&view->asks[i]);
+    }
+    return code;
+}
+
+int cmd_status(int argc, char **argv)
+{
+    static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    static struct view view;
+    const char *path = cli_default_config();
+    bool as_json = false;
+    int c, code;
+
+    while ((c = getopt_long(argc, argv, "c:jh", longs, NULL)) != -1) {
+        if (c == 'c') {
+            path = optarg;
+        } else if (c == 'j') {
+            as_json = true;
+        } else if (c == 'h') {
+            fputs(help, stdout);
+            return 0;
+        } else {
+            return EXIT_USAGE;
+        }
+    }
+    if (optind != argc) {
+        cli_error("status takes no argument '%s'; the configuration is named by --config",
+                  argv[optind]);
+        return EXIT_USAGE;
+    }
+    if (cluster_config_read(&view.cluster, path) < 0 ||
+        ask_group_open(&view.group, &view.cluster) < 0) {
+        return EXIT_UNAVAILABLE;
+    }
+    code = show(&view, as_json);
+    ask_group_close(&view.group);
+    cluster_config_deinit(&view.cluster);
+    return code;
+}

@@ -1,0 +1,155 @@
+/* Directory reading: batches from the server, handed to the kernel entry by entry. */
+#include "fs/fuse_internal.h"
+
+#include "base/mem.h"
+#include "fs/coherence.h"
+
+#include <errno.h>
+
+/* ---- directories ---- */
+
+void fuse_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct dir_handle *dir = mem_zalloc(sizeof(*dir));
+
+    (void)nodeid;
+    fi->fh = (uint64_t)(uintptr_t)dir;
+    fi->cache_readdir = coherence_timeout(fuse_bridge_of(req)->mount) > 0;
+    fi->keep_cache = fi->cache_readdir;
+    if (fuse_reply_open(req, fi) == -ENOENT) {
+        mem_free(dir);
+    }
+}
+
+void fuse_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct dir_handle *dir = (struct dir_handle *)(uintptr_t)fi->fh;
+
+    (void)nodeid;
+    buf_deinit(&dir->records);
+    mem_free(dir);
+    fuse_reply_err(req, 0);
+}
+
+/* Adds one entry; false when the reply is full. */
+static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta_dirent *dirent,
+                      bool is_dot)
+{
+    char name[META_NAME_MAX + 1];
+    struct fuse_entry_param entry = {0};
+    size_t left = bc->size - out->size, used;
+
+    memcpy(name, dirent->name.data, dirent->name.size);
+    name[dirent->name.size] = '\0';
+    entry.attr.st_ino = dirent->ino;
+    entry.attr.st_mode = dirent->mode;
+    if (!is_dot && dirent->attr.size != 0) {
+        struct meta_attr attr;
+
+        if (meta_attr_decode(&attr, dirent->attr) == 0) {
+            struct inode *inode = inode_find(bc->bridge->mount, attr.ino);
+
+            if (inode != NULL) {
+                inode_update(bc->bridge->mount, inode, &attr);
+            }
+            entry = fuse_to_entry(bc->bridge, &attr);
+        }
+    }
+    used = fuse_add_direntry_plus(bc->req, (char *)buf_reserve(out, left), left, name, &entry,
+                                  (off_t)dirent->cookie);
+    if (used > left) {
+        return false;
+    }
+    out->size += used;
+    if (entry.ino != 0) {
+        inode_make(bc->bridge->mount, dirent->ino)->lookups++;
+    }
+    return true;
+}
+
+static bool add_dots(struct bridge_call *bc, struct buf *out)
+{
+    static const char *const names[] = {".", ".."};
+
+    for (uint64_t cookie = bc->call.offset + 1; cookie <= 2; cookie++) {
+        struct meta_dirent dot = {.ino = bc->call.ino,
+                                  .cookie = cookie,
+                                  .mode = S_IFDIR,
+                                  .name = slice_text(names[cookie - 1])};
+
+        if (!add_entry(bc, out, &dot, true)) {
+            return false;
+        }
+        bc->call.offset = cookie;
+    }
+    return true;
+}
+
+/* Adds entries of the handle's batch from its position on. */
+static bool add_records(struct bridge_call *bc, struct buf *out)
+{
+    struct dir_handle *dir = bc->dir;
+
+    while (dir->at < dir->records.size) {
+        struct schema_reader reader = {dir->records.data + dir->at,
+                                       dir->records.data + dir->records.size, false};
+        struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
+        struct meta_dirent dirent;
+
+        if (reader.failed || meta_dirent_decode(&dirent, record) < 0) {
+            dir->at = dir->records.size;
+            return false;
+        }
+        if (!add_entry(bc, out, &dirent, false)) {
+            return false;
+        }
+        dir->at = (size_t)(reader.at - dir->records.data);
+        dir->at_cookie = dirent.cookie;
+    }
+    return true;
+}
+
+static void finish_readdir(struct bridge_call *bc, const struct buf *out)
+{
+    fuse_reply_buf(bc->req, (const char *)out->data, out->size);
+    if (!bc->starting) {
+        fuse_call_free(bc);
+    }
+}
+
+/* A batch has come. */
+void fuse_readdir_more(struct bridge_call *bc)
+{
+    cleanup(buf_deinit) struct buf out = {0};
+    struct dir_handle *dir = bc->dir;
+
+    buf_clear(&dir->records);
+    buf_append_slice(&dir->records, bc->call.out);
+    dir->at = 0;
+    dir->at_cookie = bc->call.offset;
+    dir->end = bc->call.end;
+    dir->filled = true;
+    add_dots(bc, &out);
+    add_records(bc, &out);
+    finish_readdir(bc, &out);
+}
+
+void fuse_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                      struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_READDIR, nodeid);
+    cleanup(buf_deinit) struct buf out = {0};
+
+    bc->dir = (struct dir_handle *)(uintptr_t)fi->fh;
+    bc->size = size;
+    bc->call.offset = (uint64_t)offset;
+    if (bc->call.offset > 2 && bc->dir->filled && bc->dir->at_cookie == bc->call.offset &&
+        (bc->dir->at < bc->dir->records.size || bc->dir->end)) {
+        add_records(bc, &out);
+        fuse_reply_buf(req, (const char *)out.data, out.size);
+        fuse_call_free(bc);
+        return;
+    }
+    bc->call.size = FS_READDIR_BATCH;
+    fuse_call_run(bc);
+}

@@ -1,0 +1,103 @@
+#pragma once
+/* fuse_internal: shared by fs/fuse_*.c only, the files that know libfuse. */
+#define FUSE_USE_VERSION 314
+#include "fs/fuse_bridge.h"
+
+#include "fs/call.h"
+#include "fs/limits.h"
+
+#include <fuse_lowlevel.h>
+
+#define KERNEL_WRITE_KILL_SUIDGID (1U << 2)
+#define KERNEL_FATTR_KILL_SUIDGID (1U << 11)
+
+struct group_entry {
+    uint32_t pid;
+    uint64_t read_at_ns;
+    uint32_t count;
+    uint8_t groups[META_GROUPS_MAX * 4];
+};
+
+struct fuse_bridge {
+    struct env_uv *uv;
+    struct env *env;
+    struct mount *mount;
+    struct fuse_bridge_config config;
+    struct fuse_session *session;
+    struct env_uv_watch watch;
+    int fd;
+    uint8_t *buffer; /* the request being read; a WRITE that waits takes it along */
+    bool buffer_taken;
+    uint32_t raw_flags; /* of the request in hand: kill suid */
+    uint64_t init_unique;
+    uint32_t init_offered;
+    struct group_entry groups; /* of the last non-root caller */
+    char *mountpoint;
+    bool over;
+    struct env_timer ended_timer;
+};
+
+struct bridge_call {
+    struct fs_call call;
+    struct fuse_bridge *bridge;
+    fuse_req_t req;
+    struct fuse_file_info fi;
+    struct env_timer interrupt;
+    uint8_t *buffer; /* taken from the bridge */
+    struct dir_handle *dir;
+    size_t size;
+    bool starting; /* still inside the request's callback */
+    bool finished;
+    uint8_t groups[META_GROUPS_MAX * 4];
+    size_t name_size;
+    char names[2 * META_NAME_MAX + META_SYMLINK_MAX + 3];
+};
+
+/* An open directory: the entries of the last batch from the server. */
+struct dir_handle {
+    struct buf records;
+    size_t at;          /* in records */
+    uint64_t at_cookie; /* the entry before `at` */
+    bool end;           /* nothing follows the records */
+    bool filled;
+};
+
+extern const struct fuse_lowlevel_ops fuse_request_ops;
+
+static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+/* fuse_reply.c */
+uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid);
+struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
+                                      const struct meta_attr *attr);
+uint64_t fuse_from_timespec(struct timespec when);
+/* The kernel drops `count` references of an inode. */
+void fuse_forget(struct fuse_bridge *bridge, uint64_t ino, uint64_t count);
+/* Answers the kernel with what the call has come to. */
+void fuse_reply_call(struct bridge_call *bc);
+void fuse_call_free(struct bridge_call *bc);
+
+/* fuse_request.c */
+struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t nodeid);
+/* Starts the call, and lets it be interrupted while it waits. */
+void fuse_call_run(struct bridge_call *bc);
+/* Copies a name of the request, which does not outlive the callback. */
+struct slice fuse_call_keep(struct bridge_call *bc, const char *text);
+
+/* fuse_dir.c */
+void fuse_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void fuse_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void fuse_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                      struct fuse_file_info *fi);
+/* A batch of entries has come. */
+void fuse_readdir_more(struct bridge_call *bc);
+
+/* fuse_xattr.c */
+void fuse_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value,
+                   size_t size, int flags);
+void fuse_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);
+void fuse_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size);
+void fuse_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name);

@@ -1,0 +1,251 @@
+/* Answers to the kernel: attributes, entries, data, in the shapes that libfuse takes. */
+#include "fs/fuse_internal.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "fs/coherence.h"
+
+#include <errno.h>
+
+uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid)
+{
+    return nodeid == FUSE_ROOT_ID ? bridge->mount->root_ino : nodeid;
+}
+
+static fuse_ino_t to_nodeid(const struct fuse_bridge *bridge, uint64_t ino)
+{
+    return ino == bridge->mount->root_ino ? FUSE_ROOT_ID : ino;
+}
+
+static struct timespec to_timespec(uint64_t ns)
+{
+    return (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+}
+
+uint64_t fuse_from_timespec(struct timespec when)
+{
+    return when.tv_sec < 0 ? 0 : (uint64_t)when.tv_sec * NS_PER_S + (uint64_t)when.tv_nsec;
+}
+
+static struct stat to_stat(const struct meta_attr *attr)
+{
+    return (struct stat){
+        .st_ino = attr->ino,
+        .st_mode = attr->mode,
+        .st_nlink = attr->nlink,
+        .st_uid = attr->uid,
+        .st_gid = attr->gid,
+        .st_rdev = attr->rdev,
+        .st_size = (off_t)attr->size,
+        .st_blksize = META_BLOCK_SIZE,
+        .st_blocks = (blkcnt_t)attr->blocks,
+        .st_atim = to_timespec(attr->atime),
+        .st_mtim = to_timespec(attr->mtime),
+        .st_ctim = to_timespec(attr->ctime),
+    };
+}
+
+static double timeout_of(const struct fuse_bridge *bridge)
+{
+    return (double)coherence_timeout(bridge->mount) / (double)NS_PER_S;
+}
+
+struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
+                                      const struct meta_attr *attr)
+{
+    double timeout = timeout_of(bridge);
+
+    return (struct fuse_entry_param){
+        .ino = to_nodeid(bridge, attr->ino),
+        .generation = 1, /* inode numbers are never used again */
+        .attr = to_stat(attr),
+        .attr_timeout = timeout,
+        .entry_timeout = timeout,
+    };
+}
+
+/* ---- replies ---- */
+
+void fuse_forget(struct fuse_bridge *bridge, uint64_t ino, uint64_t count)
+{
+    struct inode *inode = inode_find(bridge->mount, ino);
+
+    if (inode != NULL) {
+        inode->lookups -= min_u64(inode->lookups, count);
+        inode_release(bridge->mount, inode);
+    }
+}
+
+static void reply_entry(struct bridge_call *bc)
+{
+    struct fuse_entry_param entry = fuse_to_entry(bc->bridge, &bc->call.attr);
+
+    if (fuse_reply_entry(bc->req, &entry) == -ENOENT) {
+        fuse_forget(bc->bridge, bc->call.attr.ino, 1);
+    }
+}
+
+static void set_open_flags(struct bridge_call *bc)
+{
+    bc->fi.keep_cache = bc->call.keep_cache;
+    bc->fi.fh = bc->call.attr.ino;
+}
+
+static void release_open(struct bridge_call *bc)
+{
+    struct inode *inode = inode_find(bc->bridge->mount, bc->call.attr.ino);
+
+    if (inode != NULL) {
+        inode->opens--;
+        bc->bridge->mount->open_count--;
+        inode_release(bc->bridge->mount, inode);
+    }
+}
+
+static void reply_create(struct bridge_call *bc)
+{
+    struct fuse_entry_param entry = fuse_to_entry(bc->bridge, &bc->call.attr);
+
+    set_open_flags(bc);
+    if (fuse_reply_create(bc->req, &entry, &bc->fi) == -ENOENT) {
+        release_open(bc);
+        fuse_forget(bc->bridge, bc->call.attr.ino, 1);
+    }
+}
+
+static void reply_open(struct bridge_call *bc)
+{
+    set_open_flags(bc);
+    if (fuse_reply_open(bc->req, &bc->fi) == -ENOENT) {
+        release_open(bc);
+    }
+}
+
+static void reply_xattr(struct bridge_call *bc)
+{
+    size_t size = bc->call.out.size;
+
+    if (bc->size == 0) {
+        fuse_reply_xattr(bc->req, size);
+    } else if (size > bc->size) {
+        fuse_reply_err(bc->req, ERANGE);
+    } else {
+        fuse_reply_buf(bc->req, (const char *)bc->call.out.data, size);
+    }
+}
+
+static void reply_statfs(struct bridge_call *bc)
+{
+    struct meta_statfs record;
+    struct statvfs out = {
+        .f_bsize = META_BLOCK_SIZE, .f_frsize = META_BLOCK_SIZE, .f_namemax = META_NAME_MAX};
+
+    if (meta_statfs_decode(&record, bc->call.out) < 0) {
+        fuse_reply_err(bc->req, EIO);
+        return;
+    }
+    out.f_blocks = record.total_bytes / META_BLOCK_SIZE;
+    out.f_bfree = out.f_bavail = record.free_bytes / META_BLOCK_SIZE;
+    out.f_ffree = out.f_favail = record.free_bytes / 512;
+    out.f_files = record.inodes + out.f_ffree;
+    fuse_reply_statfs(bc->req, &out);
+}
+
+static void reply_readlink(struct bridge_call *bc)
+{
+    char target[META_SYMLINK_MAX + 1];
+    size_t size = min_u64(bc->call.out.size, META_SYMLINK_MAX);
+
+    memcpy(target, bc->call.out.data, size);
+    target[size] = '\0';
+    fuse_reply_readlink(bc->req, target);
+}
+
+static void reply_attr(struct bridge_call *bc)
+{
+    struct stat info = to_stat(&bc->call.attr);
+
+    fuse_reply_attr(bc->req, &info, timeout_of(bc->bridge));
+}
+
+static void reply_success(struct bridge_call *bc)
+{
+    struct fs_call *call = &bc->call;
+
+    switch (call->op) {
+    case FS_LOOKUP:
+    case FS_MKDIR:
+    case FS_MKNOD:
+    case FS_SYMLINK:
+    case FS_LINK:
+        reply_entry(bc);
+        return;
+    case FS_GETATTR:
+    case FS_SETATTR:
+        reply_attr(bc);
+        return;
+    case FS_READLINK:
+        reply_readlink(bc);
+        return;
+    case FS_CREATE:
+        reply_create(bc);
+        return;
+    case FS_OPEN:
+        reply_open(bc);
+        return;
+    case FS_READ:
+        fuse_reply_buf(bc->req, (const char *)call->out.data, call->out.size);
+        return;
+    case FS_WRITE:
+        fuse_reply_write(bc->req, call->data.size);
+        return;
+    case FS_STATFS:
+        reply_statfs(bc);
+        return;
+    case FS_GETXATTR:
+    case FS_LISTXATTR:
+        reply_xattr(bc);
+        return;
+    case FS_UNLINK:
+    case FS_RMDIR:
+    case FS_RENAME:
+    case FS_FLUSH:
+    case FS_RELEASE:
+    case FS_FSYNC:
+    case FS_SETXATTR:
+    case FS_REMOVEXATTR:
+        fuse_reply_err(bc->req, 0);
+        return;
+    case FS_READDIR:
+        break; /* readdir_more */
+    }
+    UNREACHABLE();
+}
+
+/* A name that is not there may be remembered as such. */
+static bool reply_negative(struct bridge_call *bc)
+{
+    struct fuse_entry_param none = {.entry_timeout = timeout_of(bc->bridge)};
+
+    if (bc->call.op != FS_LOOKUP || bc->call.error != ENOENT || none.entry_timeout <= 0) {
+        return false;
+    }
+    fuse_reply_entry(bc->req, &none);
+    return true;
+}
+
+void fuse_call_free(struct bridge_call *bc)
+{
+    env_timer_stop(bc->bridge->env, &bc->interrupt);
+    mem_free(bc->buffer);
+    mem_free(bc);
+}
+
+void fuse_reply_call(struct bridge_call *bc)
+{
+    if (bc->call.error == 0) {
+        reply_success(bc);
+    } else if (!reply_negative(bc)) {
+        fuse_reply_err(bc->req, bc->call.error);
+    }
+}

@@ -1,0 +1,445 @@
+/*
+ * The kernel's requests as fs_calls. Interrupts are taken from the loop, never inside the library's
+ * callback, which holds the lock that a reply needs.
+ */
+#include "fs/fuse_internal.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "fs/coherence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static void on_done(struct fs_call *call)
+{
+    struct bridge_call *bc = container_of(call, struct bridge_call, call);
+
+    bc->finished = true;
+    if (call->op == FS_READDIR && call->error == 0) {
+        fuse_readdir_more(bc);
+        return;
+    }
+    fuse_reply_call(bc);
+    if (!bc->starting) {
+        fuse_call_free(bc);
+    }
+}
+
+/* ---- requests ---- */
+
+static void on_interrupt_timer(struct env_timer *timer)
+{
+    struct bridge_call *bc = container_of(timer, struct bridge_call, interrupt);
+
+    fs_call_cancel(&bc->call);
+}
+
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    struct bridge_call *bc = data;
+
+    (void)req;
+    env_timer_start(bc->bridge->env, &bc->interrupt, env_now(bc->bridge->env));
+}
+
+/* Supplementary groups of the caller, read from /proc; kept for a moment per process. */
+static struct slice groups_of(struct bridge_call *bc, const struct fuse_ctx *ctx)
+{
+    struct group_entry *entry = &bc->bridge->groups;
+    uint64_t now = env_now(bc->bridge->env);
+    gid_t list[META_GROUPS_MAX];
+    int count;
+
+    if (ctx->uid == 0) {
+        return (struct slice){0}; /* no check looks at root's groups */
+    }
+    if (entry->pid != (uint32_t)ctx->pid || now > entry->read_at_ns + NS_PER_S) {
+        count = fuse_req_getgroups(bc->req, META_GROUPS_MAX, list);
+        entry->count = count > 0 ? (uint32_t)min_u64((uint64_t)count, META_GROUPS_MAX) : 0;
+        for (uint32_t i = 0; i < entry->count; i++) {
+            memcpy(entry->groups + 4 * i, &list[i], 4);
+        }
+        entry->pid = (uint32_t)ctx->pid;
+        entry->read_at_ns = now;
+    }
+    memcpy(bc->groups, entry->groups, 4 * (size_t)entry->count);
+    return slice_make(bc->groups, 4 * (size_t)entry->count);
+}
+
+struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t nodeid)
+{
+    struct bridge_call *bc = mem_alloc(sizeof(*bc));
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+    memset(bc, 0, offsetof(struct bridge_call, groups));
+    bc->name_size = 0;
+    bc->bridge = fuse_bridge_of(req);
+    bc->req = req;
+    bc->interrupt.fire = on_interrupt_timer;
+    bc->call.op = op;
+    bc->call.mount = bc->bridge->mount;
+    bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
+    bc->call.who.uid = ctx->uid;
+    bc->call.who.gid = ctx->gid;
+    bc->call.who.groups = groups_of(bc, ctx);
+    bc->call.done = on_done;
+    return bc;
+}
+
+/* Copies a name of the request, which does not outlive the callback. */
+struct slice fuse_call_keep(struct bridge_call *bc, const char *text)
+{
+    size_t size = strlen(text);
+    char *at = bc->names + bc->name_size;
+
+    ASSERT(bc->name_size + size <= sizeof(bc->names));
+    memcpy(at, text, size);
+    bc->name_size += size;
+    return slice_make(at, size);
+}
+
+void fuse_call_run(struct bridge_call *bc)
+{
+    bc->starting = true;
+    fs_call_start(&bc->call);
+    bc->starting = false;
+    if (bc->finished) {
+        fuse_call_free(bc);
+        return;
+    }
+    fuse_req_interrupt_func(bc->req, on_interrupt, bc);
+}
+
+static bool name_fits(fuse_req_t req, const char *name)
+{
+    if (strlen(name) <= META_NAME_MAX) {
+        return true;
+    }
+    fuse_reply_err(req, ENAMETOOLONG);
+    return false;
+}
+
+static void run_name(fuse_req_t req, enum fs_op op, fuse_ino_t parent, const char *name)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name)) {
+        return;
+    }
+    bc = fuse_call_begin(req, op, parent);
+    bc->call.name = fuse_call_keep(bc, name);
+    fuse_call_run(bc);
+}
+
+static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    run_name(req, FS_LOOKUP, parent, name);
+}
+
+static void on_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    run_name(req, FS_UNLINK, parent, name);
+}
+
+static void on_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    run_name(req, FS_RMDIR, parent, name);
+}
+
+static void on_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t count)
+{
+    struct fuse_bridge *bridge = fuse_bridge_of(req);
+
+    fuse_forget(bridge, fuse_to_ino(bridge, nodeid), count);
+    fuse_reply_none(req);
+}
+
+static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    struct fuse_bridge *bridge = fuse_bridge_of(req);
+
+    for (size_t i = 0; i < count; i++) {
+        fuse_forget(bridge, fuse_to_ino(bridge, forgets[i].ino), forgets[i].nlookup);
+    }
+    fuse_reply_none(req);
+}
+
+static void on_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    (void)fi;
+    fuse_call_run(fuse_call_begin(req, FS_GETATTR, nodeid));
+}
+
+static const struct {
+    int kernel;
+    uint32_t ours;
+} setattr_bits[] = {
+    {FUSE_SET_ATTR_MODE, META_SET_MODE},
+    {FUSE_SET_ATTR_UID, META_SET_UID},
+    {FUSE_SET_ATTR_GID, META_SET_GID},
+    {FUSE_SET_ATTR_SIZE, META_SET_SIZE},
+    {FUSE_SET_ATTR_ATIME, META_SET_ATIME},
+    {FUSE_SET_ATTR_MTIME, META_SET_MTIME},
+    {FUSE_SET_ATTR_ATIME_NOW, META_SET_ATIME_NOW},
+    {FUSE_SET_ATTR_MTIME_NOW, META_SET_MTIME_NOW},
+};
+
+static uint32_t to_valid(int to_set)
+{
+    uint32_t valid = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(setattr_bits); i++) {
+        if (to_set & setattr_bits[i].kernel) {
+            valid |= setattr_bits[i].ours;
+        }
+    }
+    if (valid & META_SET_ATIME_NOW) {
+        valid &= ~(uint32_t)META_SET_ATIME;
+    }
+    if (valid & META_SET_MTIME_NOW) {
+        valid &= ~(uint32_t)META_SET_MTIME;
+    }
+    return valid;
+}
+
+static void on_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set,
+                       struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_SETATTR, nodeid);
+
+    bc->call.valid = to_valid(to_set);
+    if (bc->bridge->raw_flags & KERNEL_FATTR_KILL_SUIDGID) {
+        bc->call.valid |= META_SET_KILL_PRIV;
+    }
+    bc->call.flags = fi != NULL ? META_SKIP_ACCESS : 0;
+    bc->call.set = (struct meta_attr){
+        .mode = attr->st_mode,
+        .uid = attr->st_uid,
+        .gid = attr->st_gid,
+        .size = (uint64_t)attr->st_size,
+        .atime = fuse_from_timespec(attr->st_atim),
+        .mtime = fuse_from_timespec(attr->st_mtim),
+    };
+    fuse_call_run(bc);
+}
+
+static void on_readlink(fuse_req_t req, fuse_ino_t nodeid)
+{
+    fuse_call_run(fuse_call_begin(req, FS_READLINK, nodeid));
+}
+
+static void run_make(fuse_req_t req, enum fs_op op, fuse_ino_t parent, const char *name,
+                     const struct fs_call *like)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name)) {
+        return;
+    }
+    bc = fuse_call_begin(req, op, parent);
+    bc->call.name = fuse_call_keep(bc, name);
+    bc->call.mode = like->mode;
+    bc->call.rdev = like->rdev;
+    fuse_call_run(bc);
+}
+
+static void on_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    run_make(req, FS_MKNOD, parent, name, &(struct fs_call){.mode = mode, .rdev = rdev});
+}
+
+static void on_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    run_make(req, FS_MKDIR, parent, name, &(struct fs_call){.mode = mode});
+}
+
+static void on_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name)) {
+        return;
+    }
+    if (strlen(target) > META_SYMLINK_MAX) {
+        fuse_reply_err(req, ENAMETOOLONG);
+        return;
+    }
+    bc = fuse_call_begin(req, FS_SYMLINK, parent);
+    bc->call.name = fuse_call_keep(bc, name);
+    bc->call.name2 = fuse_call_keep(bc, target);
+    fuse_call_run(bc);
+}
+
+static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned flags)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name) || !name_fits(req, new_name)) {
+        return;
+    }
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    bc = fuse_call_begin(req, FS_RENAME, parent);
+    bc->call.name = fuse_call_keep(bc, name);
+    bc->call.ino2 = fuse_to_ino(bc->bridge, new_parent);
+    bc->call.name2 = fuse_call_keep(bc, new_name);
+    bc->call.flags |= flags & RENAME_NOREPLACE ? META_NOREPLACE : 0;
+    bc->call.flags |= flags & RENAME_EXCHANGE ? META_EXCHANGE : 0;
+    fuse_call_run(bc);
+}
+
+static void on_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name)) {
+        return;
+    }
+    bc = fuse_call_begin(req, FS_LINK, parent);
+    bc->call.ino2 = fuse_to_ino(bc->bridge, nodeid);
+    bc->call.name = fuse_call_keep(bc, name);
+    fuse_call_run(bc);
+}
+
+static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    struct bridge_call *bc;
+
+    if (!name_fits(req, name)) {
+        return;
+    }
+    bc = fuse_call_begin(req, FS_CREATE, parent);
+    bc->call.name = fuse_call_keep(bc, name);
+    bc->call.mode = mode;
+    bc->call.open_flags = (uint32_t)fi->flags;
+    bc->fi = *fi;
+    fuse_call_run(bc);
+}
+
+static void on_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_OPEN, nodeid);
+
+    bc->call.open_flags = (uint32_t)fi->flags;
+    bc->call.attr.ino = bc->call.ino;
+    bc->fi = *fi;
+    fuse_call_run(bc);
+}
+
+static void on_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                    struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_READ, nodeid);
+
+    (void)fi;
+    bc->call.offset = (uint64_t)offset;
+    bc->call.size = size;
+    fuse_call_run(bc);
+}
+
+static void on_write(fuse_req_t req, fuse_ino_t nodeid, const char *data, size_t size, off_t offset,
+                     struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_WRITE, nodeid);
+
+    (void)fi;
+    bc->call.offset = (uint64_t)offset;
+    bc->call.data = slice_make(data, size);
+    bc->call.kill_priv = (bc->bridge->raw_flags & KERNEL_WRITE_KILL_SUIDGID) != 0;
+    bc->starting = true;
+    fs_call_start(&bc->call);
+    bc->starting = false;
+    if (bc->finished) {
+        fuse_call_free(bc);
+        return;
+    }
+    bc->buffer = bc->bridge->buffer; /* it waits: its bytes must stay */
+    bc->bridge->buffer_taken = true;
+    fuse_req_interrupt_func(req, on_interrupt, bc);
+}
+
+static void on_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    (void)fi;
+    fuse_call_run(fuse_call_begin(req, FS_FLUSH, nodeid));
+}
+
+static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    (void)fi;
+    fuse_call_run(fuse_call_begin(req, FS_RELEASE, nodeid));
+}
+
+static void on_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    (void)fi;
+    fuse_call_run(fuse_call_begin(req, FS_FSYNC, nodeid));
+}
+
+static void on_statfs(fuse_req_t req, fuse_ino_t nodeid)
+{
+    fuse_call_run(fuse_call_begin(req, FS_STATFS, nodeid));
+}
+
+static void on_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+    (void)nodeid;
+    (void)datasync;
+    (void)fi;
+    fuse_reply_err(req, 0); /* every change of a directory was durable before it was answered */
+}
+
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+    (void)userdata;
+    conn->want &=
+        ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+    conn->want |=
+        conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
+                         FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA |
+                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS);
+    conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
+    conn->max_background = 128;
+    conn->congestion_threshold = 96;
+    conn->time_gran = 1;
+}
+
+const struct fuse_lowlevel_ops fuse_request_ops = {
+    .init = on_init,
+    .lookup = on_lookup,
+    .forget = on_forget,
+    .forget_multi = on_forget_multi,
+    .getattr = on_getattr,
+    .setattr = on_setattr,
+    .readlink = on_readlink,
+    .mknod = on_mknod,
+    .mkdir = on_mkdir,
+    .unlink = on_unlink,
+    .rmdir = on_rmdir,
+    .symlink = on_symlink,
+    .rename = on_rename,
+    .link = on_link,
+    .create = on_create,
+    .open = on_open,
+    .read = on_read,
+    .write = on_write,
+    .flush = on_flush,
+    .release = on_release,
+    .fsync = on_fsync,
+    .opendir = fuse_opendir,
+    .readdirplus = fuse_readdirplus,
+    .releasedir = fuse_releasedir,
+    .fsyncdir = on_fsyncdir,
+    .statfs = on_statfs,
+    .setxattr = fuse_setxattr,
+    .getxattr = fuse_getxattr,
+    .listxattr = fuse_listxattr,
+    .removexattr = fuse_removexattr,
+};
