@@ -25,6 +25,7 @@ struct chunk_client {
     void (*map_stale)(struct chunk_client *client);
     void *data;
     uint64_t put_count, get_count, read_fallbacks, read_repairs, degraded_puts; /* counters */
+    struct list ops; /* private: in flight */
 };
 
 void chunk_client_init(struct chunk_client *client, struct env *env,

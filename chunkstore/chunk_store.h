@@ -115,6 +115,8 @@ struct chunk_store {
  * directory): logged with what to do. */
 int must_check chunk_store_open(struct chunk_store *store, struct env *env,
                                 const struct chunk_store_config *config);
+/* Blocking, in place of chunk_store_close when nothing was started yet. */
+void chunk_store_discard(struct chunk_store *store);
 /* Lets what is running end; then closed() runs, from the loop. No op is started after it. */
 void chunk_store_close(struct chunk_store *store, void (*closed)(struct chunk_store *store));
 uint64_t chunk_store_dead_bytes(const struct chunk_store *store);

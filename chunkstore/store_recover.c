@@ -576,11 +576,27 @@ static int prepare_dir(struct chunk_store *store)
     return r;
 }
 
-int chunk_store_open(struct chunk_store *store, struct env *env,
-                     const struct chunk_store_config *config)
+void chunk_store_discard(struct chunk_store *store)
 {
     size_t position = 0;
     struct map_slot *slot;
+
+    ASSERT(store->busy == 0);
+    while ((slot = map_next(&store->segments, &position)) != NULL) {
+        struct segment *segment = slot->value;
+
+        env_close_now(store->env, segment->file);
+        mem_free(segment);
+    }
+    map_deinit(&store->segments);
+    lsm_deinit(&store->lsm);
+    env_close_now(store->env, store->lock);
+    mem_free(store->dir);
+}
+
+int chunk_store_open(struct chunk_store *store, struct env *env,
+                     const struct chunk_store_config *config)
+{
     int r;
 
     *store = (struct chunk_store){.env = env, .config = *config, .next_segment = 1};
@@ -598,20 +614,8 @@ int chunk_store_open(struct chunk_store *store, struct env *env,
     if (r == 0) {
         r = store_recover(store);
     }
-    if (r == 0) {
-        store_check_space(store);
-        store_job_kick(store);
-        return 0;
+    if (r < 0) {
+        chunk_store_discard(store);
     }
-    while ((slot = map_next(&store->segments, &position)) != NULL) {
-        struct segment *segment = slot->value;
-
-        env_close_now(env, segment->file);
-        mem_free(segment);
-    }
-    map_deinit(&store->segments);
-    lsm_deinit(&store->lsm);
-    env_close_now(env, store->lock);
-    mem_free(store->dir);
     return r;
 }

@@ -1,0 +1,61 @@
+#pragma once
+/*
+ * chunk_server: a chunk server: serves chunk_proto.h from one data directory, tells the metadata
+ * service every second that it lives, and heals.
+ */
+#include "chunkstore/heal.h"
+
+struct chunk_server_config {
+    const char *dir;
+    const char *listen;    /* address to listen on */
+    const char *advertise; /* address told to others; NULL = listen */
+    const char *zone;
+    const struct rpc_identity *identity; /* node_id = server id, role CHUNK */
+    const char *const *meta_addresses;
+    unsigned meta_count;
+    uint64_t segment_bytes;      /* 0 = default */
+    uint64_t memtable_bytes;     /* 0 = default */
+    uint64_t scrub_bytes_second; /* 0 = 20 MB/s; UINT64_MAX = no scrub */
+    uint64_t sync_interval_ns;   /* anti-entropy; 0 = 30 s */
+};
+
+struct chunk_server {
+    struct env *env;
+    struct chunk_server_config config; /* texts borrowed */
+    struct chunk_store store;
+    struct rpc_server rpc;
+    struct chunk_client peers; /* connections to other chunk servers; its map is ours */
+    struct heal heal;
+    struct rpc_peer meta[SERVER_METADATA_MAX];
+    unsigned meta_now;  /* whom we ask */
+    unsigned meta_open; /* not closed yet */
+    struct env_timer heartbeat;
+    struct rpc_call heartbeat_call;
+    struct buf heartbeat_body;
+    bool heartbeat_running;
+    uint32_t told_health;
+    unsigned requests; /* being worked on */
+    unsigned deletes;
+    unsigned busy; /* whatever must end before the server is gone */
+    bool stopping;
+    bool store_closed;
+    void (*stopped)(struct chunk_server *server);
+    void *data; /* the owner's */
+};
+
+/* Blocking (opens the store); then serves from the loop. 0, or why not (logged). */
+int must_check chunk_server_start(struct chunk_server *server, struct env *env,
+                                  const struct chunk_server_config *config);
+/* Answers what it has accepted, closes the store; then `stopped` runs, from the loop. */
+void chunk_server_stop(struct chunk_server *server, void (*stopped)(struct chunk_server *server));
+void chunk_server_status(const struct chunk_server *server, struct chunk_status *out_status);
+
+/* ---- for heal.c and server_request.c ---- */
+void chunk_server_handle(struct rpc_server *rpc, struct rpc_request *request);
+void chunk_server_released(struct chunk_server *server);
+/* The metadata server to ask; NULL = none is configured. */
+struct rpc_peer *chunk_server_meta(struct chunk_server *server);
+/* It did not help: ask the next one. */
+void chunk_server_meta_next(struct chunk_server *server);
+bool chunk_server_owns(const struct chunk_server *server, uint32_t partition);
+uint32_t chunk_server_health(const struct chunk_server *server);
