@@ -199,6 +199,17 @@ static struct node *any_dir(struct world *world)
     return &world->model->nodes[0];
 }
 
+/* Mostly a name that is there. */
+static unsigned any_name(struct world *world, const struct node *dir)
+{
+    unsigned name = (unsigned)rng_below(&world->rng, NAMES);
+
+    for (int i = 0; i < 6 && dir->entries[name] == NULL && i != 5; i++) {
+        name = (unsigned)rng_below(&world->rng, NAMES);
+    }
+    return name;
+}
+
 static int dir_error(const struct node *dir)
 {
     return dir->gone ? -ESTALE : !S_ISDIR(dir->mode) ? -ENOTDIR : 0;
@@ -299,7 +310,7 @@ static int model_victim(struct world *world, const struct node *dir, unsigned na
 static void do_remove(struct world *world)
 {
     struct node *dir = any_dir(world);
-    unsigned name = (unsigned)rng_below(&world->rng, NAMES);
+    unsigned name = any_name(world, dir);
     bool rmdir = rng_percent(&world->rng, 40);
     bool still_open = rng_percent(&world->rng, 20);
     int expected = model_victim(world, dir, name);
@@ -403,8 +414,7 @@ static void do_rename(struct world *world)
 {
     struct node *from_dir = any_dir(world);
     struct node *to_dir = rng_percent(&world->rng, 40) ? from_dir : any_dir(world);
-    unsigned name[2] = {(unsigned)rng_below(&world->rng, NAMES),
-                        (unsigned)rng_below(&world->rng, NAMES)};
+    unsigned name[2] = {any_name(world, from_dir), any_name(world, to_dir)};
     uint64_t kind = rng_below(&world->rng, 5);
     uint32_t flags = kind == 0 ? META_NOREPLACE : kind == 1 ? META_EXCHANGE : 0;
     int expected = rename_expected(world, from_dir, to_dir, name, flags);
@@ -619,7 +629,7 @@ static void free_orphans(struct world *world)
 static void do_read(struct world *world)
 {
     struct node *dir = any_dir(world);
-    unsigned name = (unsigned)rng_below(&world->rng, NAMES);
+    unsigned name = any_name(world, dir);
     struct meta_request request = {.op = META_LOOKUP,
                                    .ino = dir->ino,
                                    .uid = world->user->uid,
@@ -751,10 +761,21 @@ static void check_all(struct world *world)
         const struct node *node = &world->model->nodes[i];
         struct meta_request request = {.op = META_GETATTR, .ino = node->ino};
 
-        assert_int_equal(ns_read(&world->ns, &request, world->index)->error,
-                         node->gone ? ESTALE : 0);
+        const struct meta_reply *reply = ns_read(&world->ns, &request, world->index);
+        struct meta_attr attr;
+
+        assert_int_equal(reply->error, node->gone ? ESTALE : 0);
         if (node->gone) {
             continue;
+        }
+        assert_int_equal(meta_attr_decode(&attr, reply->attr), 0);
+        assert_int_equal(attr.nlink, node->nlink);
+        assert_int_equal(attr.mode, node->mode);
+        assert_int_equal(attr.size, node->size);
+        assert_int_equal(attr.uid, node->uid);
+        assert_int_equal(attr.gid, node->gid);
+        if (S_ISDIR(node->mode) && node->nlink > 0) {
+            assert_int_equal(attr.parent, node->parent->ino);
         }
         inodes++;
         orphans += node->nlink == 0;
@@ -871,7 +892,7 @@ static void test_random(void **state)
             if (rng_below(&world.rng, 1500) == 0) {
                 free_orphans(&world);
             }
-            if (i % 1500 == 0) {
+            if (i % 500 == 0) {
                 check_all(&world);
             }
         }
