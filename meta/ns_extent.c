@@ -395,7 +395,7 @@ static void commit_extents(struct ns *ns, struct slice extents, struct inode *in
 
 static int commit_one(struct ns *ns, const struct meta_commit *commit, struct inode *inode)
 {
-    uint64_t end;
+    uint64_t end = 0;
     int r;
 
     r = inode_get(ns, commit->ino, inode);
