@@ -42,7 +42,9 @@ struct bridge_call {
     struct fuse_bridge *bridge;
     fuse_req_t req;
     struct fuse_file_info fi;
-    struct env_timer interrupt;
+    struct env_timer interrupt; /* a signal has come: cancel when it fires */
+    uint64_t started_ns;
+    uint32_t pid;
     uint8_t *buffer; /* taken from the bridge */
     struct dir_handle *dir;
     size_t size;

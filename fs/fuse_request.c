@@ -28,10 +28,48 @@ static void on_done(struct fs_call *call)
 
 /* ---- requests ---- */
 
+/* Signals that do nothing by default: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. */
+#define HARMLESS_SIGNALS (1ULL << 16 | 1ULL << 17 | 1ULL << 22 | 1ULL << 27)
+
+/* Is a signal pending that will end the process? */
+static bool is_dying(uint32_t pid)
+{
+    char path[48], line[128];
+    unsigned long long pending = 0, off = 0, mask;
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%u/status", pid);
+    in = fopen(path, "re");
+    if (in == NULL) {
+        return true;
+    }
+    while (fgets(line, sizeof(line), in) != NULL) {
+        if (sscanf(line, "SigPnd: %llx", &mask) == 1 || sscanf(line, "ShdPnd: %llx", &mask) == 1) {
+            pending |= mask;
+        } else if (sscanf(line, "SigBlk: %llx", &mask) == 1 ||
+                   sscanf(line, "SigIgn: %llx", &mask) == 1 ||
+                   sscanf(line, "SigCgt: %llx", &mask) == 1) {
+            off |= mask;
+        }
+    }
+    fclose(in);
+    return (pending & ~off & ~HARMLESS_SIGNALS) != 0;
+}
+
+/*
+ * The kernel interrupts for any signal, also one that the process only wants to take notice of (a
+ * timer, a child's end), and no program expects EINTR of rename or fsync. So a call ends at once
+ * for a signal that kills, and for others only when it has waited longer than any failover takes.
+ */
 static void on_interrupt_timer(struct env_timer *timer)
 {
     struct bridge_call *bc = container_of(timer, struct bridge_call, interrupt);
+    uint64_t patience = bc->started_ns + FS_INTERRUPT_GRACE_NS;
 
+    if (env_now(bc->bridge->env) < patience && !is_dying(bc->pid)) {
+        env_timer_start(bc->bridge->env, timer, patience);
+        return;
+    }
     fs_call_cancel(&bc->call);
 }
 
@@ -41,6 +79,12 @@ static void on_interrupt(fuse_req_t req, void *data)
 
     (void)req;
     env_timer_start(bc->bridge->env, &bc->interrupt, env_now(bc->bridge->env));
+}
+
+static void let_interrupt(struct bridge_call *bc)
+{
+    bc->started_ns = env_now(bc->bridge->env);
+    fuse_req_interrupt_func(bc->req, on_interrupt, bc);
 }
 
 /* Supplementary groups of the caller, read from /proc; kept for a moment per process. */
@@ -77,6 +121,7 @@ struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t no
     bc->bridge = fuse_bridge_of(req);
     bc->req = req;
     bc->interrupt.fire = on_interrupt_timer;
+    bc->pid = (uint32_t)ctx->pid;
     bc->call.op = op;
     bc->call.mount = bc->bridge->mount;
     bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
@@ -108,7 +153,7 @@ void fuse_call_run(struct bridge_call *bc)
         fuse_call_free(bc);
         return;
     }
-    fuse_req_interrupt_func(bc->req, on_interrupt, bc);
+    let_interrupt(bc);
 }
 
 static bool name_fits(fuse_req_t req, const char *name)
@@ -360,7 +405,7 @@ static void on_write(fuse_req_t req, fuse_ino_t nodeid, const char *data, size_t
     }
     bc->buffer = bc->bridge->buffer; /* it waits: its bytes must stay */
     bc->bridge->buffer_taken = true;
-    fuse_req_interrupt_func(req, on_interrupt, bc);
+    let_interrupt(bc);
 }
 
 static void on_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)

@@ -15,3 +15,5 @@
 #define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
 #define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
 #define FS_READDIR_BATCH      256
+#define FS_INTERRUPT_GRACE_NS                                                                      \
+    NS_PER_S /* a handled signal does not end a call before; see fuse_request.c */
