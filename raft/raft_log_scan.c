@@ -178,13 +178,13 @@ static int zero_rest(struct scan *scan)
     while (end > scan->at && scan->bytes.data[end - 1] == 0) {
         end--;
     }
-    if (end == scan->at) {
-        return 0;
+    if (end > scan->at) {
+        LOG_WARN(
+            log->env, "raft",
+            "the last write before the crash was torn, it was never acknowledged and is dropped "
+            "path=%s offset=%" PRIu64 " bytes=%" PRIu64,
+            scan->segment->path, scan->at, end - scan->at);
     }
-    LOG_WARN(log->env, "raft",
-             "the last write before the crash was torn, it was never acknowledged and is dropped "
-             "path=%s offset=%" PRIu64 " bytes=%" PRIu64,
-             scan->segment->path, scan->at, end - scan->at);
     for (uint64_t at = scan->at; at < end; at += RAFT_LOG_ZERO_BLOCK) {
         r = env_write_at(log->env, log->file, log->zeros, min_u64(RAFT_LOG_ZERO_BLOCK, end - at),
                          at);
@@ -192,7 +192,10 @@ static int zero_rest(struct scan *scan)
             return r;
         }
     }
-    return env_sync_now(log->env, log->file);
+    /* Also when nothing was torn: what we read may be in the page cache only, left there by a
+     * process that was killed before its sync. From here on it counts as durable. */
+    r = env_sync_now(log->env, log->file);
+    return r < 0 ? r : env_path_now(log->env, ENV_IO_SYNC_DIR, log->dir, NULL);
 }
 
 static int scan_segment(struct scan *scan, bool last)

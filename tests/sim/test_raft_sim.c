@@ -452,7 +452,7 @@ static void check_liveness(struct world *world)
             start_member(world, i);
         }
     }
-    run(world, 6 * NS_PER_S);
+    run(world, 4 * NS_PER_S);
     before = world->committed_last;
     run(world, NS_PER_S);
     check(world, world->committed_last > before, "liveness: a healed group commits nothing");
@@ -474,7 +474,7 @@ static void run_seed(uint64_t seed, struct world *totals)
         start_member(world, i);
     }
     run(world, NS_PER_S);
-    for (unsigned i = 0; i < 30; i++) {
+    for (unsigned i = 0; i < 20; i++) {
         trouble(world);
         run(world, rng_below(sim_rng(world->sim), 400 * NS_PER_MS));
     }
