@@ -1,0 +1,407 @@
+/* The namespace, case by case: what a random model does not reach. */
+#include "tests/lib/test.h"
+
+#include "chunkstore/chunk_proto.h"
+#include "meta/bytes.h"
+#include "meta/limits.h"
+#include "meta/ns.h"
+#include "tests/model/ns_array.h"
+
+#include <errno.h>
+
+struct fixture {
+    struct kv_array array;
+    struct ns ns;
+    uint64_t session, seq, index;
+    const struct meta_reply *reply;
+};
+
+static void setup(struct fixture *f)
+{
+    uint8_t data[32] = {1};
+    struct meta_request format = {.op = META_VOLUME_FORMAT, .data = slice_make(data, 32)};
+    struct meta_request open = {.op = META_SESSION_OPEN, .offset = 9};
+
+    *f = (struct fixture){.index = 2};
+    kv_array_init(&f->array);
+    ns_init(&f->ns, &f->array.kv);
+    assert_int_equal(ns_apply(&f->ns, &open, 1)->error, EINVAL); /* not formatted yet */
+    assert_int_equal(ns_apply(&f->ns, &format, 1)->error, 0);
+    assert_int_equal(ns_apply(&f->ns, &format, 1)->error, EEXIST);
+    f->session = ns_apply(&f->ns, &open, 2)->value;
+}
+
+static void teardown(struct fixture *f)
+{
+    ns_deinit(&f->ns);
+    kv_array_deinit(&f->array);
+}
+
+static int own(struct fixture *f, struct meta_request request)
+{
+    request.stamp_time = 100 + ++f->index;
+    f->reply = ns_apply(&f->ns, &request, f->index);
+    return -(int)f->reply->error;
+}
+
+static int apply(struct fixture *f, struct meta_request request)
+{
+    request.session = f->session;
+    request.seq = ++f->seq;
+    return own(f, request);
+}
+
+static int make(struct fixture *f, uint8_t op, const char *name, uint32_t mode, uint64_t *out_ino)
+{
+    struct meta_attr attr = {0};
+    int r = apply(f, (struct meta_request){
+                         .op = op, .ino = META_ROOT_INO, .name = slice_text(name), .mode = mode});
+
+    if (r == 0) {
+        assert_int_equal(meta_attr_decode(&attr, f->reply->attr), 0);
+    }
+    *out_ino = attr.ino;
+    return r;
+}
+
+static void append_extent(struct buf *out, uint64_t offset, uint32_t length, uint64_t session,
+                          uint64_t seq, uint32_t at)
+{
+    cleanup(buf_deinit) struct buf one = {0};
+    struct meta_extent extent = {.offset = offset,
+                                 .length = length,
+                                 .chunk_session = session,
+                                 .chunk_seq = seq,
+                                 .chunk_offset = at};
+
+    meta_extent_encode(&extent, &one);
+    schema_write_bytes(out, buf_slice(&one));
+}
+
+static int commit(struct fixture *f, struct meta_commit record)
+{
+    cleanup(buf_deinit) struct buf one = {0};
+    cleanup(buf_deinit) struct buf all = {0};
+    struct meta_commit_result result;
+    struct schema_reader reader;
+    int r;
+
+    meta_commit_encode(&record, &one);
+    schema_write_bytes(&all, buf_slice(&one));
+    r = apply(f, (struct meta_request){.op = META_COMMIT, .data = buf_slice(&all)});
+    if (r < 0) {
+        return r;
+    }
+    reader = (struct schema_reader){f->reply->data.data, f->reply->data.data + f->reply->data.size,
+                                    false};
+    assert_int_equal(meta_commit_result_decode(&result, schema_read_bytes(&reader, KiB(1))), 0);
+    return -(int)result.error;
+}
+
+static int commit_extent(struct fixture *f, uint64_t ino, uint64_t offset, uint32_t length,
+                         uint64_t session, uint64_t seq)
+{
+    cleanup(buf_deinit) struct buf extents = {0};
+
+    append_extent(&extents, offset, length, session, seq, 0);
+    return commit(f, (struct meta_commit){.ino = ino, .extents = buf_slice(&extents)});
+}
+
+static void test_sequence(void **state)
+{
+    struct fixture f;
+    struct meta_request request = {
+        .op = META_MKDIR, .ino = META_ROOT_INO, .name = slice_text("d"), .mode = 0755};
+    uint64_t inodes;
+
+    (void)state;
+    setup(&f);
+    request.session = f.session;
+    request.seq = 2;
+    assert_int_equal(own(&f, request), -ERR_SEQUENCE_GAP);
+    request.seq = 1;
+    assert_int_equal(own(&f, request), 0);
+    inodes = f.ns.volume.inodes;
+    assert_int_equal(own(&f, request), 0); /* not EEXIST: the reply given before */
+    assert_int_equal(f.ns.volume.inodes, inodes);
+    request.seq = 2;
+    request.low_water = 2;
+    assert_int_equal(own(&f, request), -EEXIST);
+    assert_int_equal(own(&f, request), -EEXIST);
+    request.seq = 1;
+    assert_int_equal(own(&f, request), -EALREADY); /* the client said that it knows */
+    assert_int_equal(own(&f, (struct meta_request){.op = META_SESSION_EXPIRE, .ino = f.session}),
+                     0);
+    request.seq = 3;
+    assert_int_equal(own(&f, request), -ERR_SESSION_EXPIRED);
+    assert_int_equal(f.ns.volume.sessions, 0);
+    teardown(&f);
+}
+
+static void test_fencing(void **state)
+{
+    struct fixture f;
+    uint64_t ino, dead = 3;
+    uint8_t id[16];
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    assert_int_equal(commit_extent(&f, ino, 0, 100, f.session + 1, 1), -ERR_SESSION_EXPIRED);
+    assert_int_equal(commit_extent(&f, ino, 0, 100, f.session, dead), 0);
+    assert_int_equal(commit_extent(&f, ino, 0, 100, f.session, 4), 0); /* chunk 3 is dead now */
+    assert_int_equal(f.ns.volume.delete_queue, 1);
+    assert_int_equal(commit_extent(&f, ino, 0, 100, f.session, dead), -ESTALE);
+    bytes_put_le64(id, f.session);
+    bytes_put_le64(id + 8, dead);
+    assert_int_equal(
+        own(&f, (struct meta_request){.op = META_CHUNKS_DELETED, .data = slice_make(id, 16)}), 0);
+    assert_int_equal(f.ns.volume.delete_queue, 0);
+    /* A chunk that is still in use is not forgotten. */
+    bytes_put_le64(id + 8, 4);
+    assert_int_equal(
+        own(&f, (struct meta_request){.op = META_CHUNKS_DELETED, .data = slice_make(id, 16)}), 0);
+    assert_int_equal(commit_extent(&f, ino, 200, 50, f.session, 4), 0);
+    assert_int_equal(f.ns.volume.used_bytes, 150);
+    teardown(&f);
+}
+
+static void test_inline(void **state)
+{
+    static uint8_t bytes[META_INLINE_MAX];
+    struct fixture f;
+    uint64_t ino;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    assert_int_equal(commit(&f, (struct meta_commit){.ino = ino,
+                                                     .is_inline = true,
+                                                     .inline_data = slice_make(bytes, 500)}),
+                     0);
+    assert_int_equal(f.ns.volume.used_bytes, 500);
+    /* Extents that would lose inline data are refused. */
+    assert_int_equal(commit_extent(&f, ino, 100, 1000, f.session, 1), -EINVAL);
+    assert_int_equal(commit_extent(&f, ino, 0, 499, f.session, 1), -EINVAL);
+    assert_int_equal(commit_extent(&f, ino, 0, 500, f.session, 1), 0);
+    assert_int_equal(f.ns.volume.used_bytes, 500);
+    assert_int_equal(commit(&f, (struct meta_commit){.ino = ino,
+                                                     .is_inline = true,
+                                                     .inline_data = slice_make(bytes, 8192)}),
+                     0);
+    assert_int_equal(f.ns.volume.used_bytes, 8192);
+    assert_int_equal(f.ns.volume.delete_queue, 1);
+    teardown(&f);
+}
+
+/* A file of many extents is freed in bounded steps, cut off or unlinked. */
+static void test_steps(void **state)
+{
+    enum { EXTENTS = 5000 };
+    struct fixture f;
+    uint64_t ino, orphan;
+    bool detached;
+    unsigned steps = 0;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < EXTENTS; i += 1000) {
+            cleanup(buf_deinit) struct buf extents = {0};
+
+            for (unsigned j = i; j < i + 1000; j++) {
+                append_extent(&extents, j * 10, 5, f.session, 1 + round, j * 5);
+            }
+            assert_int_equal(
+                commit(&f, (struct meta_commit){.ino = ino, .extents = buf_slice(&extents)}), 0);
+        }
+        assert_int_equal(f.ns.volume.used_bytes, EXTENTS * 5);
+        if (round == 0) {
+            assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                             .ino = ino,
+                                                             .valid = META_SET_SIZE}),
+                             0);
+        } else {
+            assert_int_equal(apply(&f, (struct meta_request){.op = META_UNLINK,
+                                                             .ino = META_ROOT_INO,
+                                                             .flags = META_SOLE_SESSION,
+                                                             .name = slice_text("f")}),
+                             0);
+        }
+        while (ns_next_orphan(&f.ns, 0, &orphan, &detached)) {
+            uint8_t data[8];
+
+            assert_true(detached && ++steps < 10);
+            bytes_put_le64(data, orphan);
+            assert_int_equal(
+                own(&f, (struct meta_request){.op = META_ORPHAN_FREE, .data = slice_make(data, 8)}),
+                0);
+        }
+        assert_int_equal(f.ns.volume.used_bytes, 0);
+        assert_int_equal(f.ns.volume.orphans, 0);
+        assert_int_equal(f.ns.volume.delete_queue, 1 + round);
+    }
+    assert_int_equal(f.ns.volume.inodes, 1);
+    assert_true(steps >= 3);
+    teardown(&f);
+}
+
+static void test_rights(void **state)
+{
+    struct meta_attr attr;
+    struct fixture f;
+    uint64_t file, dir;
+    uint8_t group[4];
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 06755, &file), 0);
+    /* Only the owner changes the mode, only root the owner; chown drops suid and sgid. */
+    assert_int_equal(
+        apply(&f,
+              (struct meta_request){
+                  .op = META_SETATTR, .uid = 1, .gid = 1, .ino = file, .valid = META_SET_MODE}),
+        -EPERM);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                     .ino = file,
+                                                     .valid = META_SET_UID,
+                                                     .new_uid = 5}),
+                     0);
+    assert_int_equal(meta_attr_decode(&attr, f.reply->attr), 0);
+    assert_int_equal(attr.mode & 07777, 0755);
+    assert_int_equal(attr.uid, 5);
+    /* The owner may give the file to a group of his, no other. */
+    bytes_put_le32(group, 77);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .groups = slice_make(group, 4),
+                                                     .ino = file,
+                                                     .valid = META_SET_GID,
+                                                     .new_gid = 77}),
+                     0);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = file,
+                                                     .valid = META_SET_GID,
+                                                     .new_gid = 78}),
+                     -EPERM);
+    /* chmod by an owner outside the group drops sgid. */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = file,
+                                                     .valid = META_SET_MODE,
+                                                     .mode = 02755}),
+                     0);
+    assert_int_equal(meta_attr_decode(&attr, f.reply->attr), 0);
+    assert_int_equal(attr.mode & 07777, 0755);
+    /* Sticky: in a directory for all, only owners remove. */
+    assert_int_equal(make(&f, META_MKDIR, "tmp", 01777, &dir), 0);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_CREATE,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = dir,
+                                                     .name = slice_text("x"),
+                                                     .mode = 0666}),
+                     0);
+    assert_int_equal(
+        apply(&f,
+              (struct meta_request){
+                  .op = META_UNLINK, .uid = 6, .gid = 6, .ino = dir, .name = slice_text("x")}),
+        -EPERM);
+    assert_int_equal(
+        apply(&f,
+              (struct meta_request){
+                  .op = META_UNLINK, .uid = 5, .gid = 5, .ino = dir, .name = slice_text("x")}),
+        0);
+    /* Devices are root's. */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_MKNOD,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = dir,
+                                                     .name = slice_text("n"),
+                                                     .mode = S_IFCHR | 0600}),
+                     -EPERM);
+    teardown(&f);
+}
+
+static void test_names(void **state)
+{
+    static const char bad[][4] = {"", ".", "..", "a/b"};
+    static const int errors[] = {-ENOENT, -EINVAL, -EINVAL, -EINVAL};
+    struct fixture f;
+    uint64_t ino;
+
+    (void)state;
+    setup(&f);
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(make(&f, META_MKDIR, bad[i], 0755, &ino), errors[i]);
+    }
+    assert_int_equal(make(&f, META_MKDIR, "d", 0755, &ino), 0);
+    assert_int_equal(
+        apply(&f, (struct meta_request){.op = META_CREATE, .ino = 12345, .name = slice_text("x")}),
+        -ESTALE);
+    /* A removed directory that is still open takes no new names. */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_RMDIR,
+                                                     .ino = META_ROOT_INO,
+                                                     .flags = META_STILL_OPEN,
+                                                     .name = slice_text("d")}),
+                     0);
+    assert_int_equal(
+        apply(&f, (struct meta_request){.op = META_CREATE, .ino = ino, .name = slice_text("x")}),
+        -ENOENT);
+    teardown(&f);
+}
+
+static void test_xattrs(void **state)
+{
+    static uint8_t large[META_XATTR_VALUE_MAX];
+    struct fixture f;
+    struct meta_request get = {.op = META_GETXATTR, .name = slice_text("user.a")};
+    uint64_t ino;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    get.ino = ino;
+    assert_int_equal(ns_read(&f.ns, &get, 1)->error, ENODATA);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
+                                                     .ino = ino,
+                                                     .flags = META_REPLACE,
+                                                     .name = slice_text("user.a")}),
+                     -ENODATA);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
+                                                     .ino = ino,
+                                                     .name = slice_text("user.a"),
+                                                     .data = slice_make(large, sizeof(large))}),
+                     0);
+    assert_int_equal(ns_read(&f.ns, &get, 1)->data.size, sizeof(large));
+    assert_int_equal(
+        apply(&f, (struct meta_request){.op = META_SETXATTR,
+                                        .ino = ino,
+                                        .name = slice_text("system.posix_acl_access")}),
+        -EOPNOTSUPP);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
+                                                     .ino = ino,
+                                                     .uid = 9,
+                                                     .name = slice_text("security.x")}),
+                     -EPERM);
+    get.op = META_LISTXATTR;
+    assert_int_equal(ns_read(&f.ns, &get, 1)->data.size, sizeof("user.a"));
+    teardown(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sequence), cmocka_unit_test(test_fencing),
+        cmocka_unit_test(test_inline),   cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rights),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_xattrs),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
