@@ -65,6 +65,7 @@ static void check(const struct world *world, bool good, const char *what)
     if (!good) {
         printf("seed %llu at %.6f s: %s\n", (unsigned long long)world->seed,
                (double)sim_now(world->sim) / 1e9, what);
+        fflush(stdout);
         abort();
     }
 }
