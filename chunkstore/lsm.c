@@ -79,7 +79,7 @@ void lsm_table_unref(struct lsm *lsm, struct sstable *table)
     if (--table->refs > 0) {
         return;
     }
-    lsm_file_retire(lsm->env, table->file, table->doomed ? lsm_table_path(lsm, table->id) : NULL);
+    lsm_file_retire(lsm, table->file, table->doomed ? lsm_table_path(lsm, table->id) : NULL);
     for (uint32_t i = 0; i < table->block_count; i++) {
         struct lsm_block *block = map_get(&lsm->blocks, block_key(table, i));
 
@@ -305,6 +305,7 @@ void lsm_freeze(struct lsm *lsm, uint64_t seed)
 static int search_table(struct lsm *lsm, struct sstable *table, const struct index_key *key,
                         struct index_entry *out_entry, uint32_t *out_block)
 {
+    struct index_entry entry;
     struct slice block;
     uint32_t at;
 
@@ -320,8 +321,12 @@ static int search_table(struct lsm *lsm, struct sstable *table, const struct ind
     if (at == load_u32(block.data + 4)) {
         return 0;
     }
-    *out_entry = sstable_block_entry(block, at);
-    return index_key_compare(&out_entry->key, key) == 0;
+    entry = sstable_block_entry(block, at);
+    if (index_key_compare(&entry.key, key) != 0) {
+        return 0;
+    }
+    *out_entry = entry;
+    return 1;
 }
 
 /* The table of a level >= 1 whose range holds the key, or NULL. */

@@ -28,6 +28,8 @@ struct lsm {
     struct level levels[LSM_LEVELS];
     struct map blocks;
     struct list block_lru;
+    /* +1: a file is being closed and unlinked in the background; -1: that has ended. */
+    void (*hold)(struct lsm *lsm, int change);
 };
 
 void lsm_init(struct lsm *lsm, struct env *env, const char *dir);

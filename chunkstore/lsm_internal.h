@@ -15,4 +15,4 @@ void lsm_block_read_start(struct lsm *lsm, struct lsm_block_read *read, struct o
 /* After it: count of entries in read->bytes, or an error. The reference is gone. */
 int lsm_block_read_end(struct lsm *lsm, struct lsm_block_read *read);
 /* Closes the file, then unlinks `path` (owned; NULL = keep the file), in the background. */
-void lsm_file_retire(struct env *env, struct env_file *file, char *path);
+void lsm_file_retire(struct lsm *lsm, struct env_file *file, char *path);

@@ -50,7 +50,7 @@ int lsm_block_read_end(struct lsm *lsm, struct lsm_block_read *read)
 /* ---- retired files ---- */
 
 struct retired {
-    struct env *env;
+    struct lsm *lsm;
     struct env_io io;
     char *path;
 };
@@ -58,9 +58,11 @@ struct retired {
 static void retired_end(struct env_io *io)
 {
     struct retired *retired = container_of(io, struct retired, io);
+    struct lsm *lsm = retired->lsm;
 
     mem_free(retired->path);
     mem_free(retired);
+    lsm->hold(lsm, -1);
 }
 
 static void retired_closed(struct env_io *io)
@@ -74,17 +76,18 @@ static void retired_closed(struct env_io *io)
     /* If the unlink fails, the next start finds a file that no manifest lists and removes it. */
     retired->io =
         (struct env_io){.type = ENV_IO_UNLINK, .path = retired->path, .done = retired_end};
-    env_io(retired->env, &retired->io);
+    env_io(retired->lsm->env, &retired->io);
 }
 
-void lsm_file_retire(struct env *env, struct env_file *file, char *path)
+void lsm_file_retire(struct lsm *lsm, struct env_file *file, char *path)
 {
     struct retired *retired = mem_zalloc(sizeof(*retired));
 
-    retired->env = env;
+    retired->lsm = lsm;
     retired->path = path;
     retired->io = (struct env_io){.type = ENV_IO_CLOSE, .file = file, .done = retired_closed};
-    env_io(env, &retired->io);
+    lsm->hold(lsm, 1);
+    env_io(lsm->env, &retired->io);
 }
 
 /* ---- lookup ---- */

@@ -48,7 +48,7 @@ void segment_unref(struct chunk_store *store, struct segment *segment)
         return;
     }
     if (segment->file != NULL) {
-        lsm_file_retire(store->env, segment->file,
+        lsm_file_retire(&store->lsm, segment->file,
                         segment->doomed ? segment_path(store, segment->id) : NULL);
     }
     mem_free(segment);
@@ -119,6 +119,17 @@ bool store_stalled(const struct chunk_store *store)
     return store->lsm.frozen != NULL && store->lsm.active->bytes >= store->config.memtable_bytes;
 }
 
+void store_hold(struct lsm *lsm, int change)
+{
+    struct chunk_store *store = container_of(lsm, struct chunk_store, lsm);
+
+    if (change > 0) {
+        store->busy++;
+    } else {
+        store_released(store);
+    }
+}
+
 void store_released(struct chunk_store *store)
 {
     ASSERT(store->busy > 0);
@@ -131,7 +142,11 @@ void store_released(struct chunk_store *store)
         ASSERT(list_empty(&self->queue));
         env_timer_stop(self->env, &self->retry);
         while ((slot = map_next(&self->segments, &position)) != NULL) {
-            segment_unref(self, slot->value);
+            struct segment *segment = slot->value;
+
+            ASSERT(segment->refs == 1);
+            env_close_now(self->env, segment->file);
+            mem_free(segment);
         }
         map_deinit(&self->segments);
         map_deinit(&self->pending);

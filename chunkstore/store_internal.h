@@ -67,6 +67,7 @@ void store_job_kick(struct chunk_store *store);
 bool store_stalled(const struct chunk_store *store);
 /* Something that kept the store open has ended. */
 void store_released(struct chunk_store *store);
+void store_hold(struct lsm *lsm, int change);
 void store_check_space(struct chunk_store *store);
 void store_describe(const struct chunk_store *store, struct manifest *manifest);
 void store_totals_pack(const struct store_totals *totals, struct buf *out);

@@ -230,7 +230,7 @@ static void save_again(struct store_job *job, struct op *op)
     LOG_WARN(job->store->env, "chunk", "cannot save the manifest, trying again dir=%s error=%s",
              job->store->dir, err_name((int)job->io.result));
     if (job->file != NULL) {
-        lsm_file_retire(job->store->env, job->file, NULL);
+        lsm_file_retire(&job->store->lsm, job->file, NULL);
         job->file = NULL;
     }
     op->state = JOB_DIRECTORY;
@@ -279,7 +279,7 @@ static void step_manifest(struct store_job *job, struct op *op)
             return;
         }
         check_sync(job, "manifest");
-        lsm_file_retire(store->env, job->file, NULL);
+        lsm_file_retire(&store->lsm, job->file, NULL);
         job->file = NULL;
         op->state = JOB_RENAME;
         submit(job, (struct env_io){
@@ -340,7 +340,7 @@ static void free_job(struct store_job *job)
     compaction_deinit(&job->compaction);
     sstable_builder_deinit(&job->builder);
     if (job->file != NULL) {
-        lsm_file_retire(store->env, job->file, NULL);
+        lsm_file_retire(&store->lsm, job->file, NULL);
     }
     if (job->segment != NULL) {
         segment_unref(store, job->segment);

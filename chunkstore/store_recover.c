@@ -610,6 +610,7 @@ int chunk_store_open(struct chunk_store *store, struct env *env,
     }
     list_init(&store->queue);
     lsm_init(&store->lsm, env, store->dir);
+    store->lsm.hold = store_hold;
     r = prepare_dir(store);
     if (r == 0) {
         r = store_recover(store);
