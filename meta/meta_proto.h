@@ -131,12 +131,12 @@ enum meta_flag {
     F(u32,   count,       0,                       1)       \
     F(bytes, data,        META_BODY_MAX,           1)       \
     F(u64,   stamp_time,  0,                       1)
-/* session, seq: 0 for reads by tools. low_water: every seq below it has been answered, its reply may
- * be forgotten. chunk_low: every chunk {session, seq < chunk_low} that is not committed never will
- * be. groups: u32 LE each. ino: the file, or the parent directory. ino2: LINK: the file to link;
- * RENAME: the new parent. data: symlink target, xattr value, meta_commit records (COMMIT), u64 LE
- * inode numbers (KEEPALIVE: orphans not open here; ORPHAN_FREE), chunk ids 2 x u64 LE (CHUNKS_DELETED).
- * stamp_time: ns since 1970, by the leader, never runs backwards. */
+/* session, seq: 0 for reads by tools. low_water: every seq below it has been answered, its reply
+ * may be forgotten. chunk_low: every chunk {session, seq < chunk_low} that is not committed
+ * never will be. groups: u32 LE each. ino: the file, or the parent directory. ino2: LINK: the
+ * file to link; RENAME: the new parent. data: symlink target, xattr value, meta_commit records
+ * (COMMIT), u64 LE inode numbers (KEEPALIVE: orphans not open here; ORPHAN_FREE), chunk ids 2 x
+ * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. */
 
 #define META_ATTR(F)                                        \
     F(u64,   ino,         0,                       1)       \
@@ -165,19 +165,20 @@ enum meta_flag {
     F(u64,   value2,      0,                       1)       \
     F(bytes, data,        META_BODY_MAX,           1)       \
     F(bytes, extents,     META_BODY_MAX,           1)
-/* error: 0, an errno, or an err_code, positive. index: Raft index at which this took effect. attr: one
- * meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2 = lease, data =
- * u64 LE inode numbers of orphans to answer for. READDIR: data = length-prefixed meta_dirent records,
- * value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE: data = whole inline data;
- * else extents = length-prefixed meta_extent records covering [offset, value), holes left out.
- * STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data. COMMIT: data = meta_commit_result
- * records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE: value = epoch of the cluster map.
- * CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr of the victim afterwards. RENAME: attr
- * of what moved, value = ino of the replaced or exchanged one, or 0. SCAN (data = first key, count =
- * most pairs): data = length-prefixed keys and values in turn, value = 1 at the end. The RPC status
- * -ERR_NOT_LEADER: value = id of the leader or 0, data = its address. Inline data may be shorter than
- * the file: the rest reads as zeros; a file without extents is inline, also an empty one. EXTENTS:
- * value = UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. */
+/* error: 0, an errno, or an err_code, positive. index: Raft index at which this took effect.
+ * attr: one meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2
+ * = lease, data = u64 LE inode numbers of orphans to answer for. READDIR: data = length-prefixed
+ * meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE:
+ * data = whole inline data; else extents = length-prefixed meta_extent records covering [offset,
+ * value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data.
+ * COMMIT: data = meta_commit_result records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE:
+ * value = epoch of the cluster map. CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr
+ * of the victim afterwards. RENAME: attr of what moved, value = ino of the replaced or exchanged
+ * one, or 0. SCAN (data = first key, count = most pairs): data = length-prefixed keys and values
+ * in turn, value = 1 at the end. The RPC status -ERR_NOT_LEADER: value = id of the leader or 0,
+ * data = its address. Inline data may be shorter than the file: the rest reads as zeros; a file
+ * without extents is inline, also an empty one. EXTENTS: value = UINT64_MAX: to the end of the
+ * file; request size = length of the range wanted, 0 = all. */
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \
@@ -195,8 +196,8 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(u32,   mode,        0,                       1)       \
     F(bytes, name,        META_NAME_MAX,           1)       \
     F(bytes, attr,        256,                     1)
-/* cookie: READDIR with offset = cookie continues behind this entry. Cookies of real entries are >= 3:
- * 0 = start; "." and ".." are made by the client (1, 2). */
+/* cookie: READDIR with offset = cookie continues behind this entry. Cookies of real entries are
+ * >= 3: 0 = start; "." and ".." are made by the client (1, 2). */
 
 #define META_COMMIT_RECORD(F)                               \
     F(u64,   ino,         0,                       1)       \
@@ -206,12 +207,14 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(bool,  is_inline,   0,                       1)       \
     F(bytes, inline_data, META_INLINE_MAX,         1)       \
     F(bytes, extents,     META_BODY_MAX,           1)
-/* valid: META_SET_SIZE: the size becomes max(size, its size now) (never shrinks: SETATTR does that);
- * META_SET_MTIME: mtime = given, else the stamp; META_SET_KILL_PRIV. is_inline: the whole contents are
- * inline_data now (size = its length), extents are dropped. Else extents replace what they cover; data
- * that was inline before must be covered by them or lie in the range [0, META_INLINE_MAX) rewritten. */
+/* valid: META_SET_SIZE: the size becomes max(size, its size now) (never shrinks: SETATTR does
+ * that); META_SET_MTIME: mtime = given, else the stamp; META_SET_KILL_PRIV. is_inline: the whole
+ * contents are inline_data now (size = its length), extents are dropped. Else extents replace
+ * what they cover; data that was inline before must be covered by them or lie in the range [0,
+ * META_INLINE_MAX) rewritten. */
 
-/* One for each record of a COMMIT, in order. error: positive; attr: one meta_attr when error is 0. */
+/* One for each record of a COMMIT, in order. error: positive; attr: one meta_attr when error is
+ * 0. */
 #define META_COMMIT_RESULT(F)                               \
     F(u64,   ino,         0,                       1)       \
     F(u32,   error,       0,                       1)       \

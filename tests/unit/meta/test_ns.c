@@ -251,7 +251,7 @@ static void test_rights(void **state)
 {
     struct meta_attr attr;
     struct fixture f;
-    uint64_t file, dir;
+    uint64_t file;
     uint8_t group[4];
 
     (void)state;
@@ -298,6 +298,16 @@ static void test_rights(void **state)
                      0);
     assert_int_equal(meta_attr_decode(&attr, f.reply->attr), 0);
     assert_int_equal(attr.mode & 07777, 0755);
+    teardown(&f);
+}
+
+static void test_sticky(void **state)
+{
+    struct fixture f;
+    uint64_t dir;
+
+    (void)state;
+    setup(&f);
     /* Sticky: in a directory for all, only owners remove. */
     assert_int_equal(make(&f, META_MKDIR, "tmp", 01777, &dir), 0);
     assert_int_equal(apply(&f, (struct meta_request){.op = META_CREATE,
@@ -400,7 +410,7 @@ int main(void)
         cmocka_unit_test(test_sequence), cmocka_unit_test(test_fencing),
         cmocka_unit_test(test_inline),   cmocka_unit_test(test_steps),
         cmocka_unit_test(test_rights),   cmocka_unit_test(test_names),
-        cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_xattrs),   cmocka_unit_test(test_sticky),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
