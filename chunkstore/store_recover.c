@@ -446,6 +446,12 @@ static int apply_records(struct chunk_store *store, struct replay *replay, bool 
             return r;
         }
         store->totals.lsn = max_u64(store->totals.lsn, record->head.lsn);
+        if (rebuild && record->head.type != RECORD_DELETE && entry_live(&known) &&
+            known.digest != record->entry.digest) {
+            store_count(store, &known, -1); /* its tombstone was cleaned away: the newer one wins */
+            store_add_dead(store, &known);
+            known = (struct index_entry){0};
+        }
         if (record->head.type == RECORD_MOVED && !entry_live(&known) && !rebuild) {
             store_add_dead(store, &record->entry);
         } else if (record->head.type != RECORD_DELETE || entry_live(&known)) {
