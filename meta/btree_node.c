@@ -7,6 +7,8 @@
 
 #include <inttypes.h>
 
+#define TRIM_STEPS 256 /* pages looked at in one go: 10 us */
+
 struct btree_node *node_new(struct btree *tree, unsigned level)
 {
     struct btree_node *node = mem_zalloc(sizeof(*node));
@@ -203,7 +205,7 @@ void node_children_remove(struct btree_node *node, unsigned slot)
 
 void btree_trim(struct btree *tree)
 {
-    size_t steps = 2 * tree->node_count;
+    size_t steps = TRIM_STEPS; /* the hand goes on from here next time */
 
     while (tree->node_count * BTREE_PAGE > tree->cache_bytes && steps-- > 0) {
         struct btree_node *node = list_entry(list_first(&tree->nodes), struct btree_node, clock);
