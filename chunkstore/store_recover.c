@@ -85,6 +85,21 @@ static int judge_identity(struct chunk_store *store, const char *path, struct sl
     return 0;
 }
 
+/* Only what a start that was cut short may have left. */
+static bool is_fresh(struct slice names)
+{
+    for (size_t at = 0; at < names.size;) {
+        const char *name = (const char *)names.data + at;
+
+        if (strcmp(name, "LOCK") != 0 && strcmp(name, "IDENTITY.new") != 0 &&
+            strcmp(name, "lost+found") != 0) {
+            return false;
+        }
+        at += strlen(name) + 1;
+    }
+    return true;
+}
+
 static int check_identity(struct chunk_store *store)
 {
     cleanup(buf_deinit) struct buf bytes = {0};
@@ -94,7 +109,7 @@ static int check_identity(struct chunk_store *store)
 
     if (r == -ENOENT) {
         r = env_list(store->env, store->dir, &names);
-        if (r == 0 && names.size > strlen("LOCK") + 1) {
+        if (r == 0 && !is_fresh(buf_slice(&names))) {
             r = judge_identity(store, path, (struct slice){0}); /* files of somebody else */
         } else if (r == 0) {
             r = write_identity(store, path);
