@@ -13,6 +13,7 @@
 #define RAFT_LEASE_NS           (120 * NS_PER_MS)
 #define RAFT_SUSPECT_NS         (130 * NS_PER_MS) /* refusal of votes when the leader is suspect */
 #define RAFT_SUSPECT_SPREAD_NS  (20 * NS_PER_MS)
+#define RAFT_SUSPECT_VOTE_NS    (40 * NS_PER_MS) /* a vote on suspicion is repeated after this */
 #define RAFT_SUSPECT_TRIES      16 /* pre-votes on suspicion before the ordinary timeout rules */
 #define RAFT_STALL_NS           (100 * NS_PER_MS)  /* an election timer this late is re-armed */
 #define RAFT_STALL_TRIES        3                  /* ... this many times in a row */

@@ -109,7 +109,13 @@ void raft_campaign(struct raft *raft, bool force)
     raft->term++;
     raft->vote = raft->id;
     raft->state_dirty = true;
-    raft_arm_election(raft);
+    if (raft->suspect && raft->suspect_tries < RAFT_SUSPECT_TRIES) {
+        /* A split vote is settled soon; two disk writes and two messages fit into this. */
+        raft->election_ns =
+            raft->now_ns + RAFT_SUSPECT_VOTE_NS + rng_below(&raft->rng, RAFT_SUSPECT_VOTE_NS);
+    } else {
+        raft_arm_election(raft);
+    }
     if (raft->member_count == 1) {
         raft_become_leader(raft);
         return;
@@ -207,13 +213,14 @@ void raft_on_vote_response(struct raft *raft, const struct raft_message *message
 
 void raft_on_suspect(struct raft *raft, uint32_t peer)
 {
-    uint64_t soon = raft->now_ns + rng_below(&raft->rng, RAFT_SUSPECT_SPREAD_NS);
+    uint64_t at;
 
-    if (raft->role != RAFT_FOLLOWER || raft->leader != peer) {
-        return;
+    if (raft->role != RAFT_FOLLOWER || raft->leader != peer || raft->suspect) {
+        return; /* each refused reconnect tells it anew: the dice are thrown once */
     }
     raft->suspect = true;
     raft->suspect_tries = 0;
-    soon = max_u64(soon, raft->leader_heard_ns + RAFT_SUSPECT_NS);
-    raft->election_ns = min_u64(raft->election_ns, soon);
+    at = max_u64(raft->now_ns, raft->leader_heard_ns + RAFT_SUSPECT_NS) +
+         rng_below(&raft->rng, RAFT_SUSPECT_SPREAD_NS);
+    raft->election_ns = min_u64(raft->election_ns, at);
 }

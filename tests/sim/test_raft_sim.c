@@ -214,7 +214,7 @@ static void on_client(struct env_timer *timer)
     uint64_t index;
 
     env_timer_start(member->node->env, timer,
-                    env_now(member->node->env) + NS_PER_MS + rng_below(rng, 8 * NS_PER_MS));
+                    env_now(member->node->env) + NS_PER_MS + rng_below(rng, 16 * NS_PER_MS));
     begin_read(member);
     for (unsigned i = (unsigned)rng_below(rng, 4); i > 0; i--) {
         for (unsigned k = 0; k < sizeof(command); k++) {
@@ -491,6 +491,65 @@ static void run_seed(uint64_t seed, struct world *totals)
     mem_free(world);
 }
 
+static struct member *leader_of(struct world *world)
+{
+    for (unsigned i = 0; i < world->count; i++) {
+        struct member *member = &world->members[i];
+
+        if (sim_up(world->sim, i) && member->node->told_leader) {
+            return member;
+        }
+    }
+    return NULL;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The leader's process is killed: how long until the others commit again? */
+static void test_failover(void **state)
+{
+    uint64_t took[20];
+
+    (void)state;
+    for (unsigned n = 0; n < ARRAY_SIZE(took); n++) {
+        struct world *world = mem_zalloc(sizeof(*world));
+        uint64_t killed;
+        uint64_t before;
+
+        world->seed = n;
+        world->sim = sim_new(1000 + n);
+        world->count = 3;
+        world->committed = mem_zalloc(INDEX_MAX * sizeof(*world->committed));
+        for (unsigned i = 0; i < world->count; i++) {
+            start_member(world, i);
+        }
+        run(world, 2 * NS_PER_S + n * NS_PER_MS);
+        assert_non_null(leader_of(world));
+        sim_crash(world->sim, leader_of(world)->number, SIM_KILL);
+        killed = sim_now(world->sim);
+        run(world, 10 * NS_PER_MS); /* what was under way */
+        before = world->committed_last;
+        while (world->committed_last < before + 2) { /* the no-op, and a client's */
+            run(world, NS_PER_MS);
+            check(world, sim_now(world->sim) < killed + 5 * NS_PER_S, "no failover");
+        }
+        took[n] = sim_now(world->sim) - killed;
+        sim_free(world->sim);
+        mem_free(world->committed);
+        mem_free(world);
+    }
+    qsort(took, ARRAY_SIZE(took), sizeof(took[0]), compare_u64);
+    printf("failover median %.0f ms, worst %.0f ms\n", (double)took[ARRAY_SIZE(took) / 2] / 1e6,
+           (double)took[ARRAY_SIZE(took) - 1] / 1e6);
+    assert_true(took[ARRAY_SIZE(took) / 2] < 200 * NS_PER_MS);
+}
+
 static void test_seeds(void **state)
 {
     struct world totals = {0};
@@ -517,7 +576,8 @@ static void test_seeds(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_seeds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_failover),
+                                       cmocka_unit_test(test_seeds)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
