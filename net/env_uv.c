@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -124,9 +125,16 @@ static const struct env_ops uv_env_ops = {
     .fatal = uv_env_fatal,
 };
 
-static void on_wake(uv_async_t *handle)
+static void on_wake(uv_poll_t *handle, int status, int events)
 {
-    env_uv_file_drain(handle->data);
+    struct env_uv *uv = handle->data;
+    uint64_t count;
+
+    (void)status;
+    (void)events;
+    if (read(uv->wake_fd, &count, sizeof(count)) == sizeof(count)) {
+        env_uv_file_drain(uv);
+    }
 }
 
 static void on_idle(uv_idle_t *handle)
@@ -166,8 +174,11 @@ static void init_handles(struct env_uv *uv)
 {
     uv_timer_init(&uv->loop, &uv->timer);
     uv->timer.data = uv;
-    uv_async_init(&uv->loop, &uv->wake, on_wake);
+    /* Not uv_async: its receiver spins until the sender has left uv_async_send, and a sender that
+     * lost its core to the receiver stays there for long. */
+    uv_poll_init(&uv->loop, &uv->wake, uv->wake_fd);
     uv->wake.data = uv;
+    uv_poll_start(&uv->wake, UV_READABLE, on_wake);
     uv_idle_init(&uv->loop, &uv->idle);
     uv->idle.data = uv;
     uv_prepare_init(&uv->loop, &uv->flush);
@@ -206,8 +217,9 @@ int env_uv_open(struct env_uv **out_uv, const struct env_uv_config *config)
     pthread_mutex_init(&uv->done_mutex, NULL);
     signal(SIGPIPE, SIG_IGN);
     seed(uv);
+    uv->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = uv_loop_init(&uv->loop);
-    ASSERT(r == 0);
+    ASSERT(r == 0 && uv->wake_fd >= 0);
     init_handles(uv);
     r = env_uv_file_start(uv, config->pool_threads != 0 ? config->pool_threads : 2);
     if (r < 0) {
@@ -246,6 +258,7 @@ void env_uv_close(struct env_uv *uv)
     uv_walk(&uv->loop, close_handle, NULL);
     uv_run(&uv->loop, UV_RUN_DEFAULT);
     uv_loop_close(&uv->loop);
+    close(uv->wake_fd);
     heap_deinit(&uv->timers);
     pthread_mutex_destroy(&uv->done_mutex);
     if (uv->log != stderr) {

@@ -187,7 +187,10 @@ static void report(struct env_uv *uv, struct list *list, struct list_node *node)
     uv->wake_sent = true;
     pthread_mutex_unlock(&uv->done_mutex);
     if (send) {
-        uv_async_send(&uv->wake);
+        uint64_t one = 1;
+        ssize_t r = write(uv->wake_fd, &one, sizeof(one));
+
+        ASSERT(r == sizeof(one));
     }
 }
 

@@ -29,7 +29,8 @@ struct env_uv {
     struct env env;
     uv_loop_t loop;
     uv_timer_t timer;
-    uv_async_t wake;
+    uv_poll_t wake; /* of wake_fd: threads have completed something */
+    int wake_fd;
     uv_idle_t idle;     /* active while `ready` or `deferred` holds something */
     uv_prepare_t flush; /* sends what was queued during this turn */
     uv_signal_t signals[3];
