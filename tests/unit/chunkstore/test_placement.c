@@ -1,0 +1,109 @@
+#include "tests/lib/test.h"
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "chunkstore/placement.h"
+
+static void make_servers(struct chunk_server_info *servers, uint32_t count, unsigned zones)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        servers[i] = (struct chunk_server_info){.id = i + 1};
+        snprintf(servers[i].address, sizeof(servers[i].address), "10.0.0.%u:7000", i);
+        snprintf(servers[i].zone, sizeof(servers[i].zone), "z%u", i % zones);
+    }
+}
+
+static void check_map(const struct cluster_map *map, uint32_t count, unsigned zones)
+{
+    uint32_t loads[CHUNK_SERVERS_MAX + 1] = {0};
+    uint32_t low = UINT32_MAX, high = 0;
+    unsigned replicas = count < CHUNK_REPLICAS ? count : CHUNK_REPLICAS;
+
+    for (uint32_t p = 0; p < map->partition_count; p++) {
+        unsigned zone_bits = 0;
+
+        for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
+            uint32_t id = map->owners[p][i];
+
+            assert_true((id != 0) == (i < replicas));
+            for (unsigned k = 0; k < i; k++) {
+                assert_true(id == 0 || map->owners[p][k] != id);
+            }
+            if (id != 0) {
+                loads[id]++;
+                zone_bits |= 1U << (id - 1) % zones;
+            }
+        }
+        assert_true((unsigned)__builtin_popcount(zone_bits) >=
+                    (zones < replicas ? zones : replicas));
+    }
+    for (uint32_t i = 1; i <= count; i++) {
+        low = loads[i] < low ? loads[i] : low;
+        high = loads[i] > high ? loads[i] : high;
+    }
+    assert_true(count % zones != 0 || high - low <= map->partition_count / 8);
+}
+
+static void test_balanced_and_distinct(void **state)
+{
+    static struct chunk_server_info servers[CHUNK_SERVERS_MAX];
+
+    (void)state;
+    for (unsigned zones = 1; zones <= 4; zones++) {
+        for (uint32_t count = zones; count <= 24; count++) {
+            struct cluster_map map, again;
+
+            make_servers(servers, count, zones);
+            cluster_map_build(&map, 7, servers, count);
+            cluster_map_build(&again, 7, servers, count);
+            check_map(&map, count, zones);
+            assert_memory_equal(map.owners, again.owners,
+                                map.partition_count * sizeof(*map.owners));
+            cluster_map_deinit(&map);
+            cluster_map_deinit(&again);
+        }
+    }
+}
+
+static void test_round_trip_and_damage(void **state)
+{
+    static struct chunk_server_info servers[5];
+    cleanup(buf_deinit) struct buf bytes = {0};
+    struct cluster_map map, copy;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, test_seed(1));
+    make_servers(servers, 5, 2);
+    cluster_map_build(&map, 9, servers, 5);
+    cluster_map_encode(&map, &bytes);
+    assert_int_equal(cluster_map_decode(&copy, buf_slice(&bytes)), 0);
+    assert_int_equal(copy.epoch, 9);
+    assert_memory_equal(copy.servers, map.servers, 5 * sizeof(*servers));
+    assert_memory_equal(copy.owners, map.owners, map.partition_count * sizeof(*map.owners));
+    cluster_map_deinit(&copy);
+    for (size_t size = 0; size < bytes.size; size++) {
+        assert_int_equal(cluster_map_decode(&copy, slice_make(bytes.data, size)), -ERR_BAD_MESSAGE);
+    }
+    for (unsigned i = 0; i < 20000; i++) {
+        size_t at = rng_below(&rng, bytes.size);
+        uint8_t before = bytes.data[at];
+
+        bytes.data[at] = (uint8_t)rng_next(&rng);
+        if (cluster_map_decode(&copy, buf_slice(&bytes)) == 0) {
+            cluster_map_deinit(&copy);
+        }
+        bytes.data[at] = before;
+    }
+    cluster_map_deinit(&map);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_balanced_and_distinct),
+        cmocka_unit_test(test_round_trip_and_damage),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
