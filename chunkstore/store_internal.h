@@ -71,6 +71,8 @@ void store_hold(struct lsm *lsm, int change);
 void store_check_space(struct chunk_store *store);
 void store_describe(const struct chunk_store *store, struct manifest *manifest);
 void store_totals_pack(const struct store_totals *totals, struct buf *out);
+/* Blocking. Writes IDENTITY into an empty directory; refuses a foreign one, logged. */
+int must_check store_check_identity(struct chunk_store *store);
 int must_check store_recover(struct chunk_store *store);
 struct segment *store_clean_pick(const struct chunk_store *store);
 /* Steps of a cleaning job. 0 = all live records are moved, 1 = waits, or an error. */
