@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 
 #include "base/err.h"
+#include "chunkstore/chunk_proto.h"
 #include "meta/meta_proto.h"
 
 #include <getopt.h>
@@ -102,7 +103,32 @@ static json_t *members_of(const struct view *view)
     return members;
 }
 
-static json_t *servers_of(const struct meta_status *status)
+/* The server's own counters, asked from it; none when it does not answer. */
+static void add_counters(struct view *view, json_t *object, struct slice address)
+{
+    char text[256];
+    struct chunk_status status;
+    struct ask ask;
+
+    snprintf(text, sizeof(text), "%.*s", (int)address.size, (const char *)address.data);
+    ask_start(&view->group, &ask, text, CHUNK_STATUS, (struct slice){0}, ASK_TIMEOUT);
+    ask_wait(&view->group);
+    if (ask.status == 0 && chunk_status_decode(&status, buf_slice(&ask.body)) == 0) {
+        json_object_set_new(object, "health", json_string(chunk_health_name(status.health)));
+        json_object_set_new(object, "chunks", json_integer((json_int_t)status.chunks));
+        json_object_set_new(object, "stored_bytes", json_integer((json_int_t)status.stored_bytes));
+        json_object_set_new(object, "dead_bytes", json_integer((json_int_t)status.dead_bytes));
+        json_object_set_new(object, "corrupt_found",
+                            json_integer((json_int_t)status.corrupt_found));
+        json_object_set_new(object, "repairs", json_integer((json_int_t)status.repairs));
+        json_object_set_new(object, "hints_waiting",
+                            json_integer((json_int_t)status.hints_waiting));
+        json_object_set_new(object, "torn_tails", json_integer((json_int_t)status.torn_tails));
+    }
+    ask_free(&ask);
+}
+
+static json_t *servers_of(struct view *view, const struct meta_status *status)
 {
     struct schema_reader reader = {status->servers.data,
                                    status->servers.data + status->servers.size, false};
@@ -121,6 +147,9 @@ static json_t *servers_of(const struct meta_status *status)
         json_object_set_new(object, "up", json_boolean(server.heard_ms <= HEARD_DOWN_MS));
         json_object_set_new(object, "total_bytes", json_integer((json_int_t)server.total_bytes));
         json_object_set_new(object, "free_bytes", json_integer((json_int_t)server.free_bytes));
+        if (server.heard_ms <= HEARD_DOWN_MS) {
+            add_counters(view, object, server.address);
+        }
         json_array_append_new(servers, object);
     }
     return servers;
@@ -165,7 +194,7 @@ static json_t *health_of(const struct view *view)
     return health;
 }
 
-static json_t *report_of(const struct view *view)
+static json_t *report_of(struct view *view)
 {
     const struct meta_status *leader = view->leader >= 0 ? &view->status[view->leader] : NULL;
     json_t *report = json_object();
@@ -181,7 +210,7 @@ static json_t *report_of(const struct view *view)
         json_object_set_new(report, "leader", json_integer(leader->id));
         json_object_set_new(report, "term", json_integer((json_int_t)leader->term));
         json_object_set_new(report, "sessions", json_integer(leader->sessions));
-        json_object_set_new(report, "chunk", servers_of(leader));
+        json_object_set_new(report, "chunk", servers_of(view, leader));
         json_object_set_new(report, "map_epoch", json_integer((json_int_t)leader->map_epoch));
         json_object_set_new(report, "inodes", json_integer((json_int_t)leader->inodes));
         json_object_set_new(report, "used_bytes", json_integer((json_int_t)leader->used_bytes));
@@ -228,10 +257,17 @@ static void print_text(const json_t *report)
     puts("chunk servers");
     json_array_foreach(json_object_get(report, "chunk"), i, item)
     {
-        printf("  %" PRId64 "  %-5s %.1f of %.1f GiB free  %s\n", (int64_t)integer(item, "id"),
-               json_is_true(json_object_get(item, "up")) ? "up" : "DOWN",
+        const char *health = json_string_value(json_object_get(item, "health"));
+
+        printf("  %" PRId64 "  %-8s %.1f of %.1f GiB free  %" PRId64 " chunks  %" PRId64
+               " repaired  %s\n",
+               (int64_t)integer(item, "id"),
+               !json_is_true(json_object_get(item, "up")) ? "DOWN"
+               : health != NULL                           ? health
+                                                          : "up",
                (double)integer(item, "free_bytes") / (double)GiB(1),
                (double)integer(item, "total_bytes") / (double)GiB(1),
+               (int64_t)integer(item, "chunks"), (int64_t)integer(item, "repairs"),
                json_string_value(json_object_get(item, "address")));
     }
     printf("volume: %" PRId64 " inodes, %.1f MiB used, %" PRId64 " orphans, %" PRId64

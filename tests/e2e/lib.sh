@@ -86,7 +86,7 @@ healthy() { "$KEELFS" status -c "$CONF" >/dev/null; }
 
 stop_cluster() {
     local mountpoint pid
-    for mountpoint in $(awk -v w="$WORK/" 'index($2, w) == 1 { print $2 }' /proc/self/mounts | tac); do
+    for mountpoint in $(awk -v w="$WORK/" 'index($2, w) == 1 && $3 == "fuse.keelfs" { print $2 }' /proc/self/mounts); do
         umount "$mountpoint" 2>/dev/null || umount -l "$mountpoint" || true
     done
     "$KEELFS" demo --stop "$WORK" || true
