@@ -67,8 +67,8 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
     F(u32,   flags,       0,                       1)       \
     F(u32,   first,       0,                       1)       \
     F(bytes, crcs,        CHUNK_CRCS_MAX,          1)
-/* length: plain bytes of the whole chunk. first: number of the first block (or frame) in the payload;
- * crcs: of the blocks (frames) in the payload. */
+/* length: plain bytes of the whole chunk. first: number of the first block (or frame) in the
+ * payload; crcs: of the blocks (frames) in the payload. */
 
 #define CHUNK_DELETE_REQUEST(F)                             \
     F(u64,   epoch,       0,                       1)       \

@@ -26,8 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 4096
-#define BLOCKS 64
+#define BLOCK      4096
+#define BLOCKS     64
 #define NAMES_KEPT 300
 
 static volatile sig_atomic_t stopping;
@@ -78,7 +78,8 @@ static bool intact(const struct block *block, uint64_t number)
 
 static void failed(const char *what)
 {
-    if (death_expected && (errno == ENOTCONN || errno == EIO || errno == ENOENT || errno == EBADF)) {
+    if (death_expected &&
+        (errno == ENOTCONN || errno == EIO || errno == ENOENT || errno == EBADF)) {
         stopping = 1;
         return;
     }
@@ -227,7 +228,8 @@ static int verify_overwrite(const char *path, int ack)
             continue;
         }
         if (size != BLOCK || !intact(&block, i) || block.version < acked) {
-            printf("%s block %" PRIu64 ": size %zd version %" PRIu64 " acknowledged %" PRIu64 " %s\n",
+            printf("%s block %" PRIu64 ": size %zd version %" PRIu64 " acknowledged %" PRIu64
+                   " %s\n",
                    path, i, size, block.version, acked, intact(&block, i) ? "old" : "mixed");
             bad = 1;
         }
