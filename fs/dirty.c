@@ -123,6 +123,7 @@ void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
     }
     piece = mem_zalloc(sizeof(*piece));
     piece->offset = offset;
+    piece->stamp = dirty->stamp;
     piece_grow(dirty, piece, (uint32_t)bytes.size);
     memcpy(piece->data, bytes.data, bytes.size);
     insert_at(dirty, at, piece);
@@ -163,6 +164,16 @@ bool dirty_covers(const struct dirty *dirty, uint64_t offset, uint64_t size)
         offset = piece_end(dirty->pieces[i]);
     }
     return true;
+}
+
+uint64_t dirty_oldest(const struct dirty *dirty)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    for (size_t i = 0; i < dirty->count; i++) {
+        oldest = min_u64(oldest, dirty->pieces[i]->stamp);
+    }
+    return oldest;
 }
 
 uint64_t dirty_end(const struct dirty *dirty)

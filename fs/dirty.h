@@ -10,6 +10,7 @@ struct dirty_piece {
     uint32_t length;
     uint32_t start;    /* trimmed bytes at the front of data */
     uint32_t capacity; /* of data */
+    uint64_t stamp;    /* of the oldest write in it */
     uint8_t *data;
 };
 
@@ -18,6 +19,7 @@ struct dirty {
     size_t count;
     size_t capacity;
     uint64_t bytes; /* allocated by pieces */
+    uint64_t stamp; /* of writes from now on: the owner lets it rise */
 };
 
 void dirty_deinit(struct dirty *dirty);
@@ -27,6 +29,8 @@ void dirty_truncate(struct dirty *dirty, uint64_t size);
 /* Copies what is dirty in [offset, offset + size) over `out`. */
 void dirty_overlay(const struct dirty *dirty, uint64_t offset, uint8_t *out, size_t size);
 bool dirty_covers(const struct dirty *dirty, uint64_t offset, uint64_t size);
+/* The oldest stamp of what is dirty; UINT64_MAX when empty. */
+uint64_t dirty_oldest(const struct dirty *dirty);
 /* The end of the last piece; 0 when empty. */
 uint64_t dirty_end(const struct dirty *dirty);
 /* Moves the first pieces, at most so many and (but for the first) so many bytes, to `taken`, empty.

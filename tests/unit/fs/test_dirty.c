@@ -115,12 +115,33 @@ static void test_covers(void **state)
     dirty_deinit(&dirty);
 }
 
+static void test_oldest_stamp(void **state)
+{
+    struct dirty dirty = {0}, taken = {0};
+
+    (void)state;
+    assert_true(dirty_oldest(&dirty) == UINT64_MAX);
+    dirty.stamp = 1;
+    dirty_write(&dirty, 100, slice_text("0123456789"));
+    dirty.stamp = 2;
+    dirty_write(&dirty, 110, slice_text("0123456789")); /* one piece, as old as its first byte */
+    dirty.stamp = 3;
+    dirty_write(&dirty, 300, slice_text("0123456789"));
+    assert_int_equal(dirty_oldest(&dirty), 1);
+    dirty_take(&dirty, 1, UINT64_MAX, &taken);
+    assert_int_equal(dirty_oldest(&dirty), 3);
+    assert_int_equal(dirty_oldest(&taken), 1);
+    dirty_deinit(&taken);
+    dirty_deinit(&dirty);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_a_naive_file),
         cmocka_unit_test(test_take_leaves_the_rest),
         cmocka_unit_test(test_covers),
+        cmocka_unit_test(test_oldest_stamp),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
