@@ -12,10 +12,28 @@
 #include <errno.h>
 #include <fcntl.h>
 
+/* No removal that frees a file at once is on its way any more. */
+static void start_opens(struct mount *mount)
+{
+    struct list_node *node;
+
+    while (mount->removing == 0 && (node = list_pop_front(&mount->open_queue)) != NULL) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        call->waiting_flush = false;
+        fs_call_data_start(call);
+    }
+}
+
 void fs_call_finish(struct fs_call *call, int status)
 {
+    struct mount *mount = call->mount;
+
     call->error = status < 0 ? err_to_errno(status) : 0;
+    mount->opening -= call->opening ? 1 : 0;
+    mount->removing -= call->removing ? 1 : 0;
     call->done(call);
+    start_opens(mount);
 }
 
 /* The attributes in a reply, as they are true here. */
@@ -33,7 +51,7 @@ static int take_attr(struct fs_call *call, struct slice bytes)
     }
     inode = inode_find(call->mount, call->attr.ino);
     if (inode != NULL) {
-        inode_update(call->mount, inode, &call->attr);
+        inode_update(call->mount, inode, &call->attr, meta_op_mutates(call->meta.request.op));
     }
     return 0;
 }
@@ -44,7 +62,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
     struct inode *inode = inode_make(call->mount, call->attr.ino);
 
     inode->lookups++;
-    inode_update(call->mount, inode, &call->attr);
+    inode_update(call->mount, inode, &call->attr, false);
     if (call->op == FS_CREATE) {
         if (reply->value2 == 1) {
             inode->contents = CONTENTS_INLINE; /* new and empty */
@@ -62,7 +80,7 @@ static void drop_unlinked(struct fs_call *call)
 {
     struct inode *inode = inode_find(call->mount, call->attr.ino);
 
-    if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0) {
+    if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0 && call->mount->opening == 0) {
         fs_call_drop_dirty(call->mount, inode);
     }
 }
@@ -71,7 +89,7 @@ static void forget_attributes(struct mount *mount, uint64_t ino)
 {
     struct inode *inode = inode_find(mount, ino);
 
-    if (inode != NULL && !inode_pending(inode)) {
+    if (inode != NULL) {
         inode->attr_known = false;
     }
 }
@@ -219,7 +237,7 @@ static bool answer_locally(struct fs_call *call)
 {
     struct inode *inode = inode_find(call->mount, call->ino);
 
-    if (inode == NULL || !inode->attr_known || !coherence_trusts_attributes(call->mount)) {
+    if (inode == NULL || !inode->attr_known || !coherence_trusts(call->mount, inode)) {
         return false;
     }
     call->attr = inode->attr;
@@ -227,12 +245,36 @@ static bool answer_locally(struct fs_call *call)
     return true;
 }
 
-/* The victim of an unlink or a rename may be open here: only if nothing is open at all is that
- * excluded before the lookup on the server, so this errs on the side of "still open". */
+/* The victim of an unlink or a rename may be open here: only if nothing is open at all, or about to
+ * be, is that excluded before the lookup on the server, so this errs on the side of "still open".
+ */
 static void note_open_victims(struct fs_call *call)
 {
-    if (call->mount->open_count != 0) {
+    struct mount *mount = call->mount;
+
+    if (mount->open_count != 0 || mount->opening != 0) {
         call->flags |= META_STILL_OPEN;
+    } else {
+        call->removing = true;
+        mount->removing++;
+    }
+}
+
+/* An open must not find a file that is about to be freed: it waits. Removals that come from now on
+ * keep their victims. */
+static void start_open(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    call->opening = true;
+    mount->opening++;
+    if (call->op == FS_CREATE) {
+        fs_call_meta_start(call);
+    } else if (mount->removing != 0) {
+        call->waiting_flush = true;
+        list_push_back(&mount->open_queue, &call->node);
+    } else {
+        fs_call_data_start(call);
     }
 }
 
@@ -250,9 +292,12 @@ void fs_call_start(struct fs_call *call)
         note_open_victims(call);
         fs_call_meta_start(call);
         return;
+    case FS_OPEN:
+    case FS_CREATE:
+        start_open(call);
+        return;
     case FS_LOOKUP:
     case FS_READLINK:
-    case FS_CREATE:
     case FS_MKDIR:
     case FS_MKNOD:
     case FS_SYMLINK:
@@ -267,7 +312,6 @@ void fs_call_start(struct fs_call *call)
         fs_call_meta_start(call);
         return;
     case FS_SETATTR:
-    case FS_OPEN:
     case FS_READ:
     case FS_WRITE:
     case FS_FLUSH:

@@ -61,7 +61,7 @@ struct fs_call {
     struct meta_attr set; /* SETATTR: the values */
     uint64_t offset;      /* READ, WRITE; READDIR: cookie */
     size_t size;          /* READ */
-    bool kill_priv;       /* WRITE: clear suid and sgid */
+    bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
     struct slice data;    /* WRITE, SETXATTR */
     void (*done)(struct fs_call *call);
 
@@ -76,7 +76,9 @@ struct fs_call {
     struct meta_call meta;
     struct list_node node; /* of a wait queue */
     struct op *active;     /* a running read, for cancel */
+    uint64_t stamp;        /* a sync: everything written up to this one */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
+    bool opening, removing; /* counted in the mount */
 };
 
 void fs_call_start(struct fs_call *call);

@@ -28,6 +28,7 @@ static void truncate_local(struct mount *mount, struct inode *inode, uint64_t si
     if (inode->dirty.count == 0) {
         list_remove(&inode->flush_node);
     }
+    flush_settled(inode);
 }
 
 void fs_call_drop_dirty(struct mount *mount, struct inode *inode)
@@ -50,11 +51,12 @@ static void on_size_set(struct meta_call *meta)
         r = meta_attr_decode(&call->attr, meta->reply.attr);
     }
     if (r == 0) {
-        inode->attr.size = call->attr.size;
-        inode_update(mount, inode, &call->attr);
-        inode->page_change = inode->attr.change;
-        if (call->attr.size == 0) {
-            inode->contents = CONTENTS_INLINE; /* empty */
+        truncate_local(mount, inode, call->attr.size);
+        inode->attr.mtime = call->attr.mtime;
+        inode_update(mount, inode, &call->attr, true);
+        if (inode->committed_size == 0) {
+            inode->contents = CONTENTS_INLINE;       /* empty */
+            inode->page_change = inode->attr.change; /* the kernel has dropped all pages */
         }
     }
     if (inode->dirty.count != 0) {
@@ -86,7 +88,6 @@ void fs_call_truncate_next(struct inode *inode)
     call = container_of(node, struct fs_call, node);
     call->waiting_flush = false;
     inode->truncating = true;
-    truncate_local(call->mount, inode, call->set.size);
     fs_call_meta_start(call);
     call->meta.done = on_size_set;
 }
@@ -142,10 +143,10 @@ static void on_opened(struct meta_call *meta)
         r = meta_attr_decode(&call->attr, meta->reply.attr);
     }
     if (r == 0) {
-        uint64_t change = inode->attr.change;
+        uint64_t change = call->attr.change;
 
-        inode_update(mount, inode, &call->attr);
-        if (inode->contents == CONTENTS_UNKNOWN && inode->attr.change >= change &&
+        inode_update(mount, inode, &call->attr, false);
+        if (inode->contents == CONTENTS_UNKNOWN && inode->attr.change == change &&
             !inode_pending(inode)) {
             r = inode_take_contents(inode, &meta->reply, 0);
         }
@@ -168,11 +169,12 @@ static void start_open(struct fs_call *call)
     call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
     if (call->open_flags & O_TRUNC) {
         call->valid = META_SET_SIZE | META_SET_MTIME_NOW;
+        call->valid |= call->kill_priv ? META_SET_KILL_PRIV : 0;
         call->set.size = 0;
         start_truncate(call, inode);
         return;
     }
-    if (coherence_trusts_attributes(call->mount) && inode->attr_known &&
+    if (coherence_trusts(call->mount, inode) && inode->attr_known &&
         inode->contents != CONTENTS_UNKNOWN) {
         inode->opens++;
         call->mount->open_count++;
@@ -221,12 +223,16 @@ static void start_write(struct fs_call *call)
         return;
     }
     before = inode->dirty.bytes;
+    inode->dirty.stamp++;
     dirty_write(&inode->dirty, call->offset, call->data);
     mount->dirty_bytes += inode->dirty.bytes - before;
     mount->counters.written_bytes += call->data.size;
     inode->attr.size = max_u64(inode->attr.size, end);
     inode->attr.mtime = inode->attr.ctime = env_wall(mount->env);
-    inode->kill_priv |= call->kill_priv;
+    if (call->kill_priv) {
+        inode->kill_priv = true;
+        inode->attr.mode = mode_without_priv(inode->attr.mode);
+    }
     flush_note(mount, inode);
     if (mount->no_space) {
         flush_wait(call,

@@ -20,7 +20,7 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
     bool keep = inode->page_change == inode->attr.change && inode->page_change != 0;
 
     inode->page_change = inode->attr.change;
-    return keep || (alone(mount) && inode_pending(inode));
+    return keep || (coherence_trusts(mount, inode) && inode_pending(inode));
 }
 
 bool coherence_flush_on_close(const struct mount *mount)
@@ -28,9 +28,14 @@ bool coherence_flush_on_close(const struct mount *mount)
     return !alone(mount);
 }
 
-bool coherence_trusts_attributes(const struct mount *mount)
+uint64_t coherence_epoch(const struct mount *mount)
 {
-    return alone(mount);
+    return alone(mount) ? mount->alone_epoch : 0;
+}
+
+bool coherence_trusts(const struct mount *mount, const struct inode *inode)
+{
+    return alone(mount) && inode->epoch == mount->alone_epoch;
 }
 
 static void flushed(struct mount *mount)
@@ -44,10 +49,13 @@ void coherence_alone_changed(struct meta_client *client, bool is_alone)
     struct mount *mount = client->data;
 
     if (is_alone) {
+        mount->alone_epoch++;
         return;
     }
     if (mount->caches_lost != NULL) {
         mount->caches_lost(mount);
     }
-    flush_all(mount, flushed);
+    if (!mount->closing) { /* else all is flushed already, and closing the session tells it */
+        flush_all(mount, flushed);
+    }
 }

@@ -18,7 +18,10 @@ uint64_t coherence_timeout(const struct mount *mount);
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode);
 /* What was read or written now belongs to this state of the file. */
 bool coherence_flush_on_close(const struct mount *mount);
-/* Is what we know of the inode as good as the server's answer? */
-bool coherence_trusts_attributes(const struct mount *mount);
+/* Is what we know of the inode as good as the server's answer? Only what was learned since this
+ * mount is alone: another one may have come and gone before. */
+bool coherence_trusts(const struct mount *mount, const struct inode *inode);
+/* The period of being alone, 0 = not alone. */
+uint64_t coherence_epoch(const struct mount *mount);
 /* The service tells whether we are alone. */
 void coherence_alone_changed(struct meta_client *client, bool alone);

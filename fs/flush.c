@@ -2,15 +2,16 @@
  * One round takes the dirty data of some inodes all the way:
  *
  *     LEARN --> PUT --> COMMIT --> finish
- *                ^         |
- *                +- AGAIN <+  the session expired: new chunks under the new session
+ *       ^        |        |
+ *       +--------+- AGAIN <+  the session expired: new chunks under the new session
  *
  * LEARN asks for the contents of small files that we have not read: data up to META_INLINE_MAX
  * lives in the inode, and a file that outgrows it takes its inline bytes along into the first
- * chunk. While in a round, an inode's pieces are in inode->flushing: read-only, still read by
- * reads. The committed size never runs ahead of the data: pieces leave in the order of their
- * offsets. A third copy may still be on its way when the round ends: its memory stays until the op
- * drains.
+ * chunk. Where another mount may have changed a file, LEARN asks anew what it is now. Then it waits
+ * for a session, for chunks are named by it. While in a round, an inode's pieces are in
+ * inode->flushing: read-only, still read by reads. The committed size never runs ahead of the data:
+ * pieces leave in the order of their offsets. A third copy may still be on its way when the round
+ * ends: its memory stays until the op drains.
  */
 #include "fs/flush.h"
 
@@ -18,6 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "fs/call.h"
+#include "fs/coherence.h"
 #include "fs/limits.h"
 #include "fs/mount.h"
 
@@ -46,6 +48,8 @@ struct round_inode {
     struct inode *inode;
     struct meta_call learn;
     struct flush_round *round;
+    bool learned;       /* its contents are what the server has */
+    int learn_error;    /* the server does not know it any more, or does not answer (soft) */
     struct buf extents; /* encoded for the commit */
     struct buf image;   /* the whole contents, when they stay inline */
     bool is_inline;
@@ -55,7 +59,9 @@ struct round_inode {
 
 struct flush_round {
     struct op op;
+    struct list_node node; /* in mount.round_list */
     struct mount *mount;
+    struct env_timer give_up; /* soft: no session for so long */
     struct round_inode inodes[FS_ROUND_INODES];
     unsigned inode_count;
     struct round_chunk **chunks;
@@ -102,23 +108,35 @@ static void on_learned(struct meta_call *call)
 {
     struct round_inode *entry = container_of(call, struct round_inode, learn);
     struct flush_round *round = entry->round;
+    struct inode *inode = entry->inode;
+    struct meta_attr attr;
+    uint64_t change;
     int r = call->status;
 
     if (r == 0) {
-        r = inode_take_contents(entry->inode, &call->reply, 0);
+        r = meta_attr_decode(&attr, call->reply.attr);
     }
-    if (r < 0) {
-        entry->inode->write_error = r;
+    if (r == 0) {
+        change = attr.change;
+        inode_update(round->mount, inode, &attr, false);
+        entry->learned = inode->attr.change == change;
+        if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
+            entry->learned) {
+            r = inode_take_contents(inode, &call->reply, 0);
+        }
     }
+    entry->learn_error = r;
     op_complete(&round->op);
 }
 
 static bool must_learn(const struct round_inode *entry)
 {
-    return entry->inode->contents == CONTENTS_UNKNOWN && entry->inode->write_error == 0;
+    return entry->inode != NULL && entry->learn_error == 0 &&
+           (!entry->learned || entry->inode->contents == CONTENTS_UNKNOWN);
 }
 
-static void learn(struct flush_round *round)
+/* Returns whether there is something to wait for. */
+static bool learn(struct flush_round *round)
 {
     for (unsigned i = 0; i < round->inode_count; i++) {
         struct round_inode *entry = &round->inodes[i];
@@ -128,10 +146,13 @@ static void learn(struct flush_round *round)
         }
         entry->learn = (struct meta_call){.done = on_learned};
         entry->learn.request = (struct meta_request){
-            .op = META_GETATTR, .ino = entry->inode->ino, .flags = META_WANT_DATA};
+            .op = META_GETATTR,
+            .ino = entry->inode->ino,
+            .flags = entry->inode->contents == CONTENTS_UNKNOWN ? META_WANT_DATA : 0};
         round->op.inflight++;
         meta_call_start(&round->mount->meta, &entry->learn);
     }
+    return round->op.inflight > 0;
 }
 
 /* ---- packing ---- */
@@ -232,9 +253,7 @@ static void pack_inode(struct flush_round *round, struct round_inode *entry)
     struct inode *inode = entry->inode;
 
     buf_clear(&entry->extents);
-    entry->size = inode->dirty.count == 0
-                      ? inode->attr.size
-                      : max_u64(inode->committed_size, dirty_end(&inode->flushing));
+    entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);
@@ -307,7 +326,12 @@ static void encode_commit(struct flush_round *round)
     for (unsigned i = 0; i < round->inode_count; i++) {
         struct round_inode *entry = &round->inodes[i];
         cleanup(buf_deinit) struct buf record = {0};
-        struct meta_commit commit = {
+        struct meta_commit commit;
+
+        if (entry->inode == NULL) {
+            continue;
+        }
+        commit = (struct meta_commit){
             .ino = entry->inode->ino,
             .valid = META_SET_SIZE | META_SET_MTIME,
             .size = entry->size,
@@ -327,24 +351,41 @@ static void encode_commit(struct flush_round *round)
 
 /* ---- the end ---- */
 
+/* No round holds data of the inode. Those that wait for what is dirty still wait on, but not for
+ * what was written after they came; an error is told to all. */
 static void end_waiters(struct inode *inode)
 {
-    struct list_node *node;
+    uint64_t oldest = dirty_oldest(&inode->dirty);
     int error = inode->write_error;
 
-    if (inode->dirty.count != 0 && error == 0) {
-        return; /* written while the round ran: they wait for the next */
-    }
-    inode->flush_now = false;
-    if (!list_empty(&inode->flush_waiters)) {
-        inode->write_error = 0;
-    }
-    while ((node = list_pop_front(&inode->flush_waiters)) != NULL) {
+    list_for_each (node, &inode->flush_waiters) {
         struct fs_call *call = container_of(node, struct fs_call, node);
 
+        if (error == 0 && oldest <= call->stamp) {
+            continue;
+        }
+        inode->write_error = 0;
+        list_remove(node);
         call->waiting_flush = false;
         fs_call_finish(call, error);
     }
+    inode->flush_now = !list_empty(&inode->flush_waiters);
+}
+
+void flush_settled(struct inode *inode)
+{
+    if (!inode->in_round) {
+        end_waiters(inode);
+    }
+}
+
+static void inode_failed(struct mount *mount, struct inode *inode, int status)
+{
+    LOG_WARN(mount->env, "flush",
+             "written data was lost: error=%s ino=%" PRIu64 "; fsync or close reports it",
+             err_name(status), inode->ino);
+    inode->write_error = inode->write_error ? inode->write_error : status;
+    inode_forget_contents(inode);
 }
 
 static void inode_committed(struct round_inode *entry, const struct meta_commit_result *result)
@@ -353,22 +394,38 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
     struct meta_attr attr;
 
     if (result->error != 0) {
-        inode->write_error = inode->write_error ? inode->write_error : -(int)result->error;
+        inode_failed(entry->round->mount, inode, -(int)result->error);
         return;
     }
     inode->kill_priv = false;
     inode->version++;
     extent_map_clear(&inode->extents);
     buf_deinit(&inode->inline_data);
+    inode->contents = entry->is_inline ? CONTENTS_INLINE : CONTENTS_EXTENTS;
     if (entry->is_inline) {
         inode->inline_data = buf_take(&entry->image);
-    } else {
-        inode->contents = CONTENTS_EXTENTS;
     }
     if (meta_attr_decode(&attr, result->attr) == 0) {
-        inode_update(entry->round->mount, inode,
-                     &attr); /* still pending: size and time stay ours */
+        /* Still pending: size and time stay ours. */
+        inode_update(entry->round->mount, inode, &attr, true);
     }
+}
+
+/* Chunks of a session that has gone: the commit came under the next one. */
+static bool has_expired(const struct flush_round *round, struct slice data)
+{
+    struct schema_reader reader = {data.data, data.data + data.size, false};
+
+    while (reader.at != reader.end && !reader.failed) {
+        struct meta_commit_result result;
+        struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
+
+        if (!reader.failed && meta_commit_result_decode(&result, record) == 0 &&
+            result.error == ERR_SESSION_EXPIRED) {
+            return round->session != round->mount->meta.session;
+        }
+    }
+    return false;
 }
 
 static void take_results(struct flush_round *round, struct slice data)
@@ -377,8 +434,12 @@ static void take_results(struct flush_round *round, struct slice data)
 
     for (unsigned i = 0; i < round->inode_count; i++) {
         struct meta_commit_result result;
-        struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
+        struct slice record;
 
+        if (round->inodes[i].inode == NULL) {
+            continue;
+        }
+        record = schema_read_bytes(&reader, META_BODY_MAX);
         if (reader.failed || meta_commit_result_decode(&result, record) < 0) {
             result = (struct meta_commit_result){.error = EIO};
         }
@@ -392,7 +453,9 @@ static void on_committed(struct meta_call *call)
 
     round->committed = true;
     round->status = call->status;
-    if (call->status == 0) {
+    if (call->status == 0 && has_expired(round, call->reply.data)) {
+        round->status = -ERR_SESSION_EXPIRED;
+    } else if (call->status == 0) {
         take_results(round, call->reply.data);
     }
     op_complete(&round->op);
@@ -411,14 +474,10 @@ static void start_commit(struct flush_round *round)
 
 static void fail_inodes(struct flush_round *round)
 {
-    LOG_WARN(round->mount->env, "flush",
-             "written data was lost: error=%s inodes=%u; fsync and close of these files report it",
-             err_name(round->status), round->inode_count);
     for (unsigned i = 0; i < round->inode_count; i++) {
-        struct inode *inode = round->inodes[i].inode;
-
-        inode->write_error = inode->write_error ? inode->write_error : round->status;
-        inode_forget_contents(inode);
+        if (round->inodes[i].inode != NULL) {
+            inode_failed(round->mount, round->inodes[i].inode, round->status);
+        }
     }
 }
 
@@ -430,13 +489,27 @@ static void end_inode(struct mount *mount, struct round_inode *entry)
     entry->sent = inode->flushing;
     inode->flushing = (struct dirty){0};
     inode->in_round = false;
+    inode->attr.size = inode_size(inode); /* smaller when what was written is lost */
     entry->inode = NULL;
+    end_waiters(inode); /* before the next round takes what they wait for */
+    fs_call_truncate_next(inode);
     if (inode->dirty.count != 0) {
         flush_note(mount, inode);
     }
-    end_waiters(inode);
-    fs_call_truncate_next(inode);
     inode_release(mount, inode);
+}
+
+/* What the server cannot tell about must not be written over. */
+static void drop_unlearned(struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        struct round_inode *entry = &round->inodes[i];
+
+        if (entry->inode != NULL && entry->learn_error < 0) {
+            inode_failed(round->mount, entry->inode, entry->learn_error);
+            end_inode(round->mount, entry);
+        }
+    }
 }
 
 static void finish_round(struct flush_round *round)
@@ -447,11 +520,15 @@ static void finish_round(struct flush_round *round)
     mount->no_space = round->status == -ENOSPC;
     mount->counters.rounds++;
     mount->rounds--;
+    list_remove(&round->node);
+    env_timer_stop(mount->env, &round->give_up);
     if (round->status < 0) {
         fail_inodes(round);
     }
     for (unsigned i = 0; i < round->inode_count; i++) {
-        end_inode(mount, &round->inodes[i]);
+        if (round->inodes[i].inode != NULL) {
+            end_inode(mount, &round->inodes[i]);
+        }
     }
     op_finish(&round->op, round->status);
 }
@@ -489,10 +566,63 @@ static void pack_and_put(struct flush_round *round)
     round->session = round->mount->meta.session;
     round->status = 0;
     for (unsigned i = 0; i < round->inode_count; i++) {
-        pack_inode(round, &round->inodes[i]);
+        if (round->inodes[i].inode != NULL) {
+            pack_inode(round, &round->inodes[i]);
+        }
     }
     put_chunks(round);
     round->op.woken = true; /* there may be nothing to put */
+}
+
+static bool is_empty(const struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        if (round->inodes[i].inode != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void on_give_up(struct env_timer *timer)
+{
+    struct flush_round *round = container_of(timer, struct flush_round, give_up);
+
+    round->status = -EIO;
+    op_wake(&round->op);
+}
+
+/* Is there a session to name chunks by? Soft mounts wait for one only so long. */
+static bool has_session(struct flush_round *round)
+{
+    struct mount *mount = round->mount;
+    uint64_t patience = mount->config.soft_timeout_ns;
+
+    if (mount->meta.session != 0) {
+        env_timer_stop(mount->env, &round->give_up);
+        return true;
+    }
+    if (patience != 0 && !env_timer_running(&round->give_up)) {
+        env_timer_start(mount->env, &round->give_up, env_now(mount->env) + patience);
+    }
+    return false;
+}
+
+void flush_session_opened(struct mount *mount)
+{
+    list_for_each (node, &mount->round_list) {
+        op_wake(&container_of(node, struct flush_round, node)->op);
+    }
+}
+
+static void again(struct flush_round *round)
+{
+    settle_chunks(round);
+    free_chunks(round);
+    round->status = 0;
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        round->inodes[i].learned = false;
+    }
 }
 
 static void round_step(struct op *op)
@@ -502,6 +632,14 @@ static void round_step(struct op *op)
     switch ((enum flush_state)op->state) {
     case FLUSH_LEARN:
         if (op->inflight > 0) {
+            return;
+        }
+        drop_unlearned(round);
+        if (is_empty(round) || round->status < 0) {
+            finish_round(round);
+            return;
+        }
+        if (learn(round) || !has_session(round)) {
             return;
         }
         op->state = FLUSH_PUT;
@@ -514,6 +652,11 @@ static void round_step(struct op *op)
         }
         if (round->status < 0) {
             finish_round(round);
+            return;
+        }
+        if (round->session != round->mount->meta.session) {
+            op->state = FLUSH_AGAIN;
+            op->woken = true;
             return;
         }
         op->state = FLUSH_COMMIT;
@@ -536,10 +679,9 @@ static void round_step(struct op *op)
         if (op->inflight > 0) {
             return; /* memory of the old chunks is still sent from */
         }
-        settle_chunks(round);
-        free_chunks(round);
-        op->state = FLUSH_PUT;
-        pack_and_put(round);
+        again(round);
+        op->state = FLUSH_LEARN;
+        op->woken = true;
         return;
     }
     UNREACHABLE();
@@ -554,22 +696,30 @@ static bool is_due(const struct mount *mount, const struct inode *inode, uint64_
            now >= inode->dirty_since_ns + FS_DIRTY_AGE_NS;
 }
 
+#define EXTENTS_EXTRA 2 /* a piece that is cut where a chunk ends, what was inline before */
+
 /* Takes the inode into the round; returns false when the round is full. */
 static bool add_inode(struct flush_round *round, struct inode *inode, size_t *extents,
                       uint64_t *bytes, uint64_t *body)
 {
     struct round_inode *entry = &round->inodes[round->inode_count];
+    bool trusted = coherence_trusts(round->mount, inode);
     uint64_t inline_cost = inode->attr.size <= META_INLINE_MAX ? inode->attr.size + 64 : 128;
 
+    if (!trusted) {
+        inline_cost = META_INLINE_MAX + 64; /* what LEARN may find */
+    }
     if (round->inode_count == FS_ROUND_INODES || *extents == 0 || *bytes == 0 ||
-        *body < inline_cost) {
+        *body < inline_cost + 4 * FS_EXTENT_BODY) {
         return false;
     }
-    *entry = (struct round_inode){.inode = inode, .round = round};
-    dirty_take(&inode->dirty, *extents, *bytes, &inode->flushing);
-    *extents -= min_u64(*extents, inode->flushing.count + 2);
+    *entry = (struct round_inode){.inode = inode, .round = round, .learned = trusted};
+    dirty_take(&inode->dirty,
+               min_u64(*extents, (*body - inline_cost) / FS_EXTENT_BODY - EXTENTS_EXTRA), *bytes,
+               &inode->flushing);
+    *extents -= min_u64(*extents, inode->flushing.count + EXTENTS_EXTRA);
     *bytes -= min_u64(*bytes, inode->flushing.bytes);
-    *body -= inline_cost;
+    *body -= inline_cost + (inode->flushing.count + EXTENTS_EXTRA) * FS_EXTENT_BODY;
     inode->in_round = true;
     list_remove(&inode->flush_node);
     round->inode_count++;
@@ -599,7 +749,8 @@ static void start_round(struct mount *mount, uint64_t now)
         return;
     }
     mount->rounds++;
-    learn(round);
+    round->give_up.fire = on_give_up;
+    list_push_back(&mount->round_list, &round->node);
     op_wake(&round->op);
 }
 
@@ -682,6 +833,7 @@ void flush_wait(struct fs_call *call, struct inode *inode)
         fs_call_finish(call, error);
         return;
     }
+    call->stamp = inode->dirty.stamp;
     call->waiting_flush = true;
     list_push_back(&inode->flush_waiters, &call->node);
     inode->flush_now = true;
@@ -699,6 +851,8 @@ void flush_init(struct mount *mount)
     list_init(&mount->flush_queue);
     list_init(&mount->space_queue);
     list_init(&mount->chunk_seqs);
+    list_init(&mount->open_queue);
+    list_init(&mount->round_list);
     mount->flush_timer.fire = on_flush_timer;
     mount->next_chunk_seq = 1;
     mount->meta.chunk_low = 1;

@@ -17,4 +17,8 @@ void flush_poke(struct mount *mount);
 void flush_wait(struct fs_call *call, struct inode *inode);
 /* Everything dirty now; then done(mount). One at a time. */
 void flush_all(struct mount *mount, void (*done)(struct mount *mount));
+/* Dirty data was dropped: calls that waited for it have nothing to wait for. */
+void flush_settled(struct inode *inode);
+/* There is a session again. */
+void flush_session_opened(struct mount *mount);
 void flush_init(struct mount *mount);

@@ -50,7 +50,7 @@ static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta
             struct inode *inode = inode_find(bc->bridge->mount, attr.ino);
 
             if (inode != NULL) {
-                inode_update(bc->bridge->mount, inode, &attr);
+                inode_update(bc->bridge->mount, inode, &attr, false);
             }
             entry = fuse_to_entry(bc->bridge, &attr);
         }

@@ -44,36 +44,54 @@ void inode_release(struct mount *mount, struct inode *inode)
     mem_free(inode);
 }
 
-/* The change is our own doing where nobody else can have made one, or our commit reports it. */
-static bool is_own_change(const struct mount *mount, const struct inode *inode)
+uint64_t inode_size(const struct inode *inode)
 {
-    return inode_pending(inode) || coherence_trusts_attributes(mount);
+    return max_u64(inode->committed_size,
+                   max_u64(dirty_end(&inode->dirty), dirty_end(&inode->flushing)));
 }
 
-void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *attr)
+/* Nobody else can have made a change, or ours is the only one since. */
+static bool is_own_change(const struct mount *mount, const struct inode *inode,
+                          const struct meta_attr *attr, bool ours)
 {
-    bool pending = inode_pending(inode);
-    uint64_t size = inode->attr.size, mtime = inode->attr.mtime;
+    return coherence_trusts(mount, inode) || (ours && attr->change == inode->attr.change + 1);
+}
 
-    if (inode->attr_known && attr->change < inode->attr.change) {
+/* Before they are taken in: what of the contents is still true? */
+static void note_change(struct mount *mount, struct inode *inode, const struct meta_attr *attr,
+                        bool ours)
+{
+    if (inode->attr.ino == 0 || attr->change == inode->attr.change) {
+        return;
+    }
+    if (!is_own_change(mount, inode, attr, ours)) {
+        inode_forget_contents(inode);
+    } else if (inode->page_change == inode->attr.change) {
+        inode->page_change = attr->change;
+    }
+}
+
+void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *attr, bool ours)
+{
+    uint64_t mtime = inode->attr.mtime;
+
+    if (inode->attr.ino != 0 && attr->change < inode->attr.change) {
         *attr = inode->attr;
         return;
     }
-    if (inode->attr_known && attr->change != inode->attr.change) {
-        if (!is_own_change(mount, inode)) {
-            inode_forget_contents(inode);
-        } else if (inode->page_change == inode->attr.change) {
-            inode->page_change = attr->change;
-        }
-    }
+    note_change(mount, inode, attr, ours);
     inode->committed_size = attr->size;
     inode->attr = *attr;
-    if (pending && inode->attr_known) {
-        inode->attr.size = max_u64(size, attr->size);
+    if (inode_pending(inode)) {
+        inode->attr.size = inode_size(inode);
         inode->attr.mtime = mtime;
         inode->attr.ctime = max_u64(inode->attr.ctime, inode->attr.mtime);
     }
+    if (inode->kill_priv) {
+        inode->attr.mode = mode_without_priv(inode->attr.mode);
+    }
     inode->attr_known = true;
+    inode->epoch = coherence_epoch(mount);
     *attr = inode->attr;
 }
 

@@ -20,6 +20,7 @@ struct inode {
     uint64_t ino;
     uint64_t lookups; /* references of the kernel */
     unsigned opens;
+    uint64_t epoch; /* mount.alone_epoch when the server's last word came; 0 = not alone then */
     struct meta_attr
         attr; /* the server's last word; size and mtime are ours while data is pending */
     bool attr_known;
@@ -48,11 +49,19 @@ struct inode *inode_make(struct mount *mount, uint64_t ino);
 /* Frees the inode when nothing needs it any more. */
 void inode_release(struct mount *mount, struct inode *inode);
 /* Takes in the server's attributes, unless older than what we have, and puts into *attr what is
- * true here: pending size and mtime. */
-void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *attr);
+ * true here: pending size and mtime. `ours`: they answer a change that this mount made. */
+void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *attr, bool ours);
+/* The size as this mount sees it: committed, and what is written behind that. */
+uint64_t inode_size(const struct inode *inode);
 /* What we know of the contents is stale. */
 void inode_forget_contents(struct inode *inode);
 bool inode_pending(const struct inode *inode);
+/* As the server's META_SET_KILL_PRIV leaves it. */
+static inline uint32_t mode_without_priv(uint32_t mode)
+{
+    return mode & ~(uint32_t)(S_ISUID | (mode & S_IXGRP ? S_ISGID : 0));
+}
+
 /* The contents of a reply with META_WANT_DATA or of EXTENTS that asked from `offset`. */
 int must_check inode_take_contents(struct inode *inode, const struct meta_reply *reply,
                                    uint64_t offset);

@@ -12,6 +12,7 @@
 #define FS_ROUND_INODES       256      /* inodes committed in one transaction */
 #define FS_ROUND_EXTENTS      1800     /* x 40 bytes fits META_BODY_MAX */
 #define FS_ROUND_BODY         KiB(96)  /* of commit records */
+#define FS_EXTENT_BODY        40       /* the most that one extent takes of it */
 #define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
 #define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
 #define FS_READDIR_BATCH      256

@@ -62,6 +62,7 @@ static void on_session(struct meta_client *client, bool alive)
         walk(mount);
         return;
     }
+    flush_session_opened(mount);
     LOG_WARN(mount->env, "mount",
              "the session expired on the servers; a new one is open id=%" PRIu64
              ", caches are dropped and written data is sent again",
@@ -73,9 +74,10 @@ static void on_session(struct meta_client *client, bool alive)
 
 static bool on_is_open(struct meta_client *client, uint64_t ino)
 {
+    const struct mount *mount = client->data;
     const struct inode *inode = inode_find(client->data, ino);
 
-    return inode != NULL && (inode->opens != 0 || inode_pending(inode));
+    return mount->opening != 0 || (inode != NULL && (inode->opens != 0 || inode_pending(inode)));
 }
 
 static void on_map(struct meta_client *client, const struct cluster_map *map)

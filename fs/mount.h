@@ -35,6 +35,11 @@ struct mount {
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */
+    unsigned opening;                         /* OPEN and CREATE calls on their way */
+    unsigned removing;                        /* removals on their way that free a file at once */
+    struct list open_queue;                   /* OPEN calls that wait for those */
+    uint64_t alone_epoch;                     /* counts the periods of being alone */
+    struct list round_list;                   /* flush rounds in flight */
     bool no_space; /* the last flush met ENOSPC: writes go through at once */
     void (*ready)(struct mount *mount, int status); /* root found, or why not */
     void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
