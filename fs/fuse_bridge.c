@@ -25,6 +25,7 @@
 #define KERNEL_INIT               26
 #define KERNEL_WRITE              16
 #define KERNEL_SETATTR            4
+#define KERNEL_OPEN               14
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
 #define KERNEL_NOTIFY_INC_EPOCH   8
@@ -100,6 +101,8 @@ static void look_at_raw(struct fuse_bridge *bridge, const uint8_t *bytes, size_t
         memcpy(&bridge->init_offered, bytes + arg + 12, 4);
     } else if (header.opcode == KERNEL_WRITE && size >= arg + 24) {
         memcpy(&bridge->raw_flags, bytes + arg + 20, 4); /* fh 8, offset 8, size 4, write_flags */
+    } else if (header.opcode == KERNEL_OPEN && size >= arg + 8) {
+        memcpy(&bridge->raw_flags, bytes + arg + 4, 4); /* flags 4, open_flags */
     } else if (header.opcode == KERNEL_SETATTR && size >= arg + 4) {
         memcpy(&bridge->raw_flags, bytes + arg, 4); /* valid */
     }

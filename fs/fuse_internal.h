@@ -10,6 +10,7 @@
 
 #define KERNEL_WRITE_KILL_SUIDGID (1U << 2)
 #define KERNEL_FATTR_KILL_SUIDGID (1U << 11)
+#define KERNEL_OPEN_KILL_SUIDGID  (1U << 0)
 
 struct group_entry {
     uint32_t pid;

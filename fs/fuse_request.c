@@ -372,6 +372,7 @@ static void on_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi
 
     bc->call.open_flags = (uint32_t)fi->flags;
     bc->call.attr.ino = bc->call.ino;
+    bc->call.kill_priv = (bc->bridge->raw_flags & KERNEL_OPEN_KILL_SUIDGID) != 0;
     bc->fi = *fi;
     fuse_call_run(bc);
 }
