@@ -54,11 +54,16 @@ unsigned ns_dead_chunks(struct ns *ns, uint64_t before, unsigned max, struct buf
         time = record_key_number(key, 0);
         session = record_key_number(key, 1);
         seq = record_key_number(key, 2);
-        if (time >= before || seq == UINT64_MAX) {
+        if (time >= before) {
             break;
         }
         chunk_ids_append(out_ids, session, seq);
-        from = record_key_gone(time, session, seq + 1);
+        if (seq < UINT64_MAX) {
+            from = record_key_gone(time, session, seq + 1);
+        } else { /* clients choose seq: any number is possible */
+            from = session < UINT64_MAX ? record_key_gone(time, session + 1, 0)
+                                        : record_key_gone(time + 1, 0, 0);
+        }
         count++;
     }
     return count;

@@ -404,13 +404,39 @@ static void test_xattrs(void **state)
     teardown(&f);
 }
 
+/* A client may number a chunk as it likes: the delete queue goes on behind it. */
+static void test_delete_queue_of_any_number(void **state)
+{
+    static const uint64_t seqs[] = {UINT64_MAX, UINT64_MAX - 1, 7};
+    cleanup(buf_deinit) struct buf ids = {0};
+    struct fixture f;
+    uint64_t ino;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(seqs); i++) {
+        assert_int_equal(commit_extent(&f, ino, i * 4096, 4096, f.session, seqs[i]), 0);
+    }
+    assert_int_equal(
+        apply(&f, (struct meta_request){.op = META_SETATTR, .ino = ino, .valid = META_SET_SIZE}),
+        0);
+    assert_int_equal(ns_dead_chunks(&f.ns, UINT64_MAX, 10, &ids), 3);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequence), cmocka_unit_test(test_fencing),
-        cmocka_unit_test(test_inline),   cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_rights),   cmocka_unit_test(test_names),
-        cmocka_unit_test(test_xattrs),   cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_fencing),
+        cmocka_unit_test(test_inline),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_delete_queue_of_any_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
