@@ -73,7 +73,7 @@ static int check_frames(struct slice crcs, struct slice stored)
     for (size_t i = 0; i < crcs.size / 8; i++) {
         uint32_t size = load_u32(crcs.data + i * 8);
 
-        if (size > stored.size - offset ||
+        if (size == 0 || size > stored.size - offset ||
             load_u32(crcs.data + i * 8 + 4) != crc32c(0, slice_make(stored.data + offset, size))) {
             return -ERR_CORRUPT;
         }

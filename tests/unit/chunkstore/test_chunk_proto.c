@@ -164,12 +164,27 @@ static void test_span_of_a_range(void **state)
     assert_int_equal(chunk_span_find(&span, 10000, 0, (struct slice){0}, 10000, want), -EINVAL);
 }
 
+/* Frames of no bytes match the checksum of nothing; a record of them could not be read back. */
+static void test_empty_frames(void **state)
+{
+    uint8_t crcs[16] = {0};
+
+    (void)state;
+    assert_int_equal(
+        chunk_crcs_check(KiB(128), CHUNK_COMPRESSED, 0, slice_make(crcs, 16), (struct slice){0}),
+        -ERR_CORRUPT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_put_round_trip),           cmocka_unit_test(test_random_bytes),
-        cmocka_unit_test(test_crcs_find_every_damage),   cmocka_unit_test(test_compression),
-        cmocka_unit_test(test_random_is_not_compressed), cmocka_unit_test(test_span_of_a_range),
+        cmocka_unit_test(test_put_round_trip),
+        cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_crcs_find_every_damage),
+        cmocka_unit_test(test_compression),
+        cmocka_unit_test(test_random_is_not_compressed),
+        cmocka_unit_test(test_span_of_a_range),
+        cmocka_unit_test(test_empty_frames),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
