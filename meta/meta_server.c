@@ -209,6 +209,7 @@ static void server_free(struct meta_server *server)
 
     ns_deinit(&server->ns);
     cluster_map_deinit(&server->map);
+    server_restore_drop(server);
     if (server->tree != NULL) {
         btree_close(server->tree);
         mem_free(server->tree);

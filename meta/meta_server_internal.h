@@ -78,6 +78,8 @@ void server_snapshot_end(struct raft_machine *machine, void *cursor);
 int must_check server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t term);
 int must_check server_restore_write(struct raft_machine *machine, struct slice frame);
 int must_check server_restore_finish(struct raft_machine *machine);
+/* What a broken restore has left. */
+void server_restore_drop(struct meta_server *server);
 struct btree_config server_tree_config(const struct meta_server *server, const char *path);
 /* Closes the replaced tree when nothing uses it any more. */
 void server_close_retired(struct meta_server *server);

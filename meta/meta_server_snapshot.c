@@ -85,7 +85,7 @@ void server_snapshot_end(struct raft_machine *machine, void *cursor_pointer)
     mem_free(cursor);
 }
 
-static void drop_restoring(struct meta_server *server)
+void server_restore_drop(struct meta_server *server)
 {
     if (server->restoring != NULL) {
         btree_close(server->restoring);
@@ -100,7 +100,7 @@ int server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t 
     struct btree_config config = server_tree_config(server, server->new_path);
     int r;
 
-    drop_restoring(server);
+    server_restore_drop(server);
     r = env_path_now(server->env, ENV_IO_UNLINK, server->new_path, NULL);
     if (r < 0 && r != -ENOENT) {
         return r;
@@ -166,7 +166,7 @@ int server_restore_finish(struct raft_machine *machine)
     }
     btree_set_applied(server->restoring, server->restore_index, server->restore_term);
     btree_checkpoint_now(server->restoring);
-    drop_restoring(server);
+    server_restore_drop(server);
     r = env_path_now(server->env, ENV_IO_RENAME, server->new_path, server->tree_path);
     if (r == 0) {
         r = env_path_now(server->env, ENV_IO_SYNC_DIR, server->config.dir, NULL);

@@ -298,13 +298,7 @@ static void on_turn(struct env_timer *timer)
 {
     struct raft_node *node = container_of(timer, struct raft_node, turn);
 
-    if (node->snapshot_in.active && node->raft.role == RAFT_LEADER) {
-        env_fatal(node->env, "raft",
-                  "elected while a snapshot was half restored; restart from the last checkpoint");
-    }
-    if (!node->snapshot_in.active) {
-        apply_slice(node);
-    }
+    apply_slice(node);
     if (!node->closing) {
         tell_role(node);
     }
@@ -314,7 +308,7 @@ static void on_turn(struct env_timer *timer)
     if (!node->closing && node->snapshot_out.wanted != 0 && !node->snapshot_out.active) {
         raft_node_snapshot_begin(node);
     }
-    if (!node->closing && !node->snapshot_in.active && node->applied < node->raft.commit) {
+    if (!node->closing && node->applied < node->raft.commit) {
         raft_node_turn_soon(node);
     }
 }

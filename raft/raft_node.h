@@ -49,8 +49,10 @@ struct raft_machine {
                           void **out_cursor);
     int (*snapshot_read)(struct raft_machine *machine, void *cursor, struct buf *out_frame);
     void (*snapshot_end)(struct raft_machine *machine, void *cursor);
-    /* Nothing is applied between restore_begin and restore_finish; a restore that breaks off is
-     * begun anew with restore_begin. restore_finish: durable when it returns 0. */
+    /* Until restore_finish the old state stays and goes on: the stream may break off for good when
+     * another leader has the entries themselves. What is finished is always newer than what was
+     * applied. A restore that breaks off is begun anew with restore_begin. restore_finish: durable
+     * when it returns 0. */
     int (*restore_begin)(struct raft_machine *machine, uint64_t index, uint64_t term);
     int (*restore_write)(struct raft_machine *machine, struct slice frame);
     int (*restore_finish)(struct raft_machine *machine);

@@ -94,7 +94,7 @@ void raft_node_snapshot_begin(struct raft_node *node)
         }
     }
     out->wanted = 0;
-    if (link == NULL || node->raft.role != RAFT_LEADER || node->snapshot_in.active ||
+    if (link == NULL || node->raft.role != RAFT_LEADER ||
         node->raft.progress[link->slot].state != RAFT_PROGRESS_SNAPSHOT) {
         return;
     }
@@ -120,9 +120,7 @@ static int begin_restore(struct raft_node *node, uint32_t from,
     struct raft_snapshot_in *in = &node->snapshot_in;
     int r;
 
-    if (wire->index <= node->applied) {
-        return in->active ? -ERR_BUSY : -EALREADY;
-    }
+    in->active = false; /* a stream that this one replaces */
     r = node->machine->restore_begin(node->machine, wire->index, wire->index_term);
     if (r < 0) {
         return r;
@@ -171,6 +169,10 @@ static int take_frame(struct raft_node *node, uint32_t from, const struct raft_s
     }
     if (frame.size > RAFT_SNAPSHOT_FRAME_MAX || wire->index == 0) {
         return -ERR_BAD_MESSAGE;
+    }
+    if (wire->index <= node->applied) {
+        in->active = false; /* caught up by entries meanwhile */
+        return -EALREADY;
     }
     if (wire->frame_no == 0) {
         r = begin_restore(node, from, wire);
