@@ -539,6 +539,45 @@ static void test_snapshot_breaks_off(void **state)
     world.checkpoint_ns = world.segment_bytes = 0;
 }
 
+static void change_state(void *data)
+{
+    struct meta_server *server = data;
+
+    btree_put(server->tree, slice_text("Z"), slice_text("of this replica only"));
+}
+
+/* One replica's state differs: it stops, loudly, before anybody reads from it; the others go on. */
+static void test_state_differs(void **state)
+{
+    unsigned odd;
+
+    (void)state;
+    world_start(7, 1);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    run_for(NS_PER_S);
+    odd = ((unsigned)leader() + 1) % SERVERS;
+    assert_true(sim_call(world.sim, odd, change_state, world.servers[odd]));
+    for (unsigned i = 0; i < 20 && !sim_died(world.sim, odd); i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "f%u", i);
+        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+        run_for(NS_PER_S);
+    }
+    assert_true(sim_died(world.sim, odd));
+    assert_non_null(strstr(sim_last_error(world.sim), "the state differs"));
+    world.errors = sim_errors(world.sim);
+    world.servers[odd] = NULL;
+    for (unsigned i = 0; i < SERVERS; i++) {
+        assert_int_equal(sim_died(world.sim, i), i == odd);
+    }
+    assert_int_equal(create(0, META_ROOT_INO, "goes on", NULL), 0);
+    revive_server(odd); /* what differed was in no checkpoint: replayed, it agrees again */
+    run_for(12 * NS_PER_S);
+    assert_true(world.servers[odd]->tree->applied_index > 0);
+    world_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +587,7 @@ int main(void)
         cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_restart_and_snapshot),
         cmocka_unit_test(test_snapshot_breaks_off),
+        cmocka_unit_test(test_state_differs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
