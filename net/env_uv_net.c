@@ -19,6 +19,7 @@
 #define READS_PER_TURN 16 /* fairness between connections */
 #define SOCKET_BUFFER  MiB(1)
 #define BACKLOG        128
+#define ACCEPT_REST    (100 * NS_PER_MS)
 
 struct uv_conn {
     uv_poll_t poll;
@@ -36,6 +37,7 @@ struct uv_conn {
 
 struct uv_listener {
     uv_poll_t poll;
+    struct env_timer rest; /* no descriptors: asking again at once would spin */
     struct env_uv *uv;
     struct env_listener *listener;
     int fd;
@@ -407,6 +409,17 @@ static void on_accept(uv_poll_t *poll, int status, int events)
         c->deferred.run = opened_later;
         env_uv_defer(l->uv, &c->deferred);
     }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        uv_poll_stop(poll);
+        env_timer_start(&l->uv->env, &l->rest, env_now(&l->uv->env) + ACCEPT_REST);
+    }
+}
+
+static void on_rested(struct env_timer *timer)
+{
+    struct uv_listener *l = container_of(timer, struct uv_listener, rest);
+
+    uv_poll_start(&l->poll, UV_READABLE, on_accept);
 }
 
 /* A socket file that nobody answers on is left over from a killed process. */
@@ -469,6 +482,7 @@ int env_uv_listen(struct env *env, struct env_listener *listener, const char *te
     }
     l = mem_zalloc(sizeof(*l));
     *l = (struct uv_listener){.uv = env_uv_of(env), .listener = listener, .fd = fd};
+    l->rest.fire = on_rested;
     listener->impl = l;
     r = uv_poll_init(&l->uv->loop, &l->poll, fd);
     ASSERT(r == 0);
@@ -483,6 +497,7 @@ void env_uv_listen_stop(struct env *env, struct env_listener *listener)
     (void)env;
     if (l != NULL) {
         listener->impl = NULL;
+        env_timer_stop(env, &l->rest);
         uv_poll_stop(&l->poll);
         close(l->fd);
         uv_close((uv_handle_t *)&l->poll, free_conn);

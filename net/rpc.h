@@ -13,6 +13,7 @@
 #define RPC_BODY_MAX     KiB(128)           /* encoded fields */
 #define RPC_PAYLOAD_MAX  (MiB(4) + KiB(64)) /* raw bytes: a whole chunk and its checksums */
 #define RPC_INFLIGHT_MAX 4096               /* calls waiting on one peer; above: -ERR_BUSY */
+#define RPC_REPLIES_MAX  MiB(64)            /* answered, not yet taken by the peer */
 
 enum rpc_role { RPC_ROLE_NONE, RPC_ROLE_META, RPC_ROLE_CHUNK, RPC_ROLE_CLIENT, RPC_ROLE_ADMIN };
 
@@ -129,7 +130,8 @@ struct rpc_server_conn {
     struct rpc_server *server;
     /* private */
     struct rpc_link *link;
-    unsigned unanswered; /* requests handed out; reading stops at RPC_INFLIGHT_MAX */
+    unsigned unanswered;       /* requests handed out; reading stops at RPC_INFLIGHT_MAX */
+    struct env_timer greeting; /* the other side says HELLO before it fires */
     struct list_node node;
     bool lost;
 };

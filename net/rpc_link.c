@@ -16,7 +16,8 @@ SCHEMA_IMPLEMENT(rpc_hello, RPC_HELLO)
 
 struct link_send {
     struct env_send send;
-    struct rpc_link *link; /* oneway accounting; NULL otherwise */
+    struct rpc_link *link;
+    bool oneway;
     struct buf head;
     struct buf payload;
 };
@@ -25,17 +26,20 @@ static void link_send_done(struct env_send *send, int status)
 {
     struct link_send *out = container_of(send, struct link_send, send);
 
+    struct rpc_link *link = out->link;
+    size_t size = out->head.size + out->payload.size;
+
     (void)status;
-    if (out->link != NULL) {
-        out->link->oneway_queued -= out->head.size + out->payload.size;
+    *(out->oneway ? &link->oneway_queued : &link->reply_queued) -= size;
+    if (!out->oneway && link->sent != NULL) {
+        link->sent(link);
     }
     buf_deinit(&out->head);
     buf_deinit(&out->payload);
     mem_free(out);
 }
 
-static struct link_send *queue(struct rpc_link *link, struct frame frame, struct slice body,
-                               struct buf *payload)
+static void queue(struct rpc_link *link, struct frame frame, struct slice body, struct buf *payload)
 {
     struct link_send *out = mem_zalloc(sizeof(*out));
 
@@ -47,8 +51,11 @@ static struct link_send *queue(struct rpc_link *link, struct frame frame, struct
     out->send.iov[1] = (struct iovec){out->payload.data, out->payload.size};
     out->send.iov_count = out->payload.size ? 2 : 1;
     out->send.done = link_send_done;
+    out->link = link;
+    out->oneway = frame.type == FRAME_ONEWAY;
+    *(out->oneway ? &link->oneway_queued : &link->reply_queued) +=
+        out->head.size + out->payload.size;
     env_send(link->env, &link->conn, &out->send);
-    return out;
 }
 
 void rpc_link_send(struct rpc_link *link, struct frame frame, struct slice body,
@@ -62,15 +69,12 @@ void rpc_link_oneway(struct rpc_link *link, uint16_t opcode, struct slice body,
 {
     struct frame frame = {.type = FRAME_ONEWAY, .opcode = opcode};
     struct buf copy = {0};
-    struct link_send *out;
 
     if (link->oneway_queued + body.size + payload.size > RPC_ONEWAY_QUEUE_MAX) {
         return;
     }
     buf_append_slice(&copy, payload);
-    out = queue(link, frame, body, &copy);
-    out->link = link;
-    link->oneway_queued += out->head.size + out->payload.size;
+    queue(link, frame, body, &copy);
 }
 
 static void on_opened(struct env_conn *conn)

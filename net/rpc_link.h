@@ -11,15 +11,16 @@ struct rpc_link {
     struct env *env;
     const struct rpc_identity *identity;
     struct frame_reader reader;
-    bool ready;   /* the other side's HELLO was accepted */
-    bool failing; /* closed() will come; nothing is delivered any more */
-    int status;   /* why we closed it */
-    size_t oneway_queued;
+    bool ready;                         /* the other side's HELLO was accepted */
+    bool failing;                       /* closed() will come; nothing is delivered any more */
+    int status;                         /* why we closed it */
+    size_t oneway_queued, reply_queued; /* bytes not yet handed to the kernel */
     struct rpc_identity peer;
     /* The owner's, all from the loop. */
     int (*hello)(struct rpc_link *link); /* 0 accepts the peer */
     void (*frame)(struct rpc_link *link, const struct frame *frame, struct slice body,
                   struct buf *payload);
+    void (*sent)(struct rpc_link *link);             /* reply_queued has fallen; may be NULL */
     void (*lost)(struct rpc_link *link, int status); /* the last call; the owner frees */
     void *owner;
 };

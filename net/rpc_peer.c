@@ -16,6 +16,7 @@
 
 #define BACKOFF_MIN (5 * NS_PER_MS)
 #define BACKOFF_MAX (500 * NS_PER_MS)
+#define HELLO_MAX   (5 * NS_PER_S) /* to connect and be greeted: then again, the path may be new */
 
 static void connect_now(struct rpc_peer *peer);
 
@@ -94,6 +95,7 @@ static int on_hello(struct rpc_link *link)
         (peer->expect_node != 0 && link->peer.node_id != peer->expect_node)) {
         return -ERR_WRONG_NODE;
     }
+    env_timer_stop(peer->env, &peer->reconnect);
     peer->backoff_ns = 0;
     peer->stats.connected = true;
     peer->stats.connected_since_ns = env_now(peer->env);
@@ -134,8 +136,13 @@ static void on_reconnect(struct env_timer *timer)
 {
     struct rpc_peer *peer = container_of(timer, struct rpc_peer, reconnect);
 
-    if (peer->link == NULL && !peer->closing) {
+    if (peer->closing) {
+        return;
+    }
+    if (peer->link == NULL) {
         connect_now(peer);
+    } else if (!peer->link->ready) {
+        rpc_link_fail(peer->link, -ETIMEDOUT);
     }
 }
 
@@ -219,7 +226,7 @@ static void connect_now(struct rpc_peer *peer)
     link->lost = on_lost;
     link->owner = peer;
     peer->link = link;
-    env_timer_stop(peer->env, &peer->reconnect);
+    env_timer_start(peer->env, &peer->reconnect, env_now(peer->env) + HELLO_MAX);
     env_connect(peer->env, &link->conn, peer->address);
 }
 

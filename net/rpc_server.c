@@ -8,6 +8,32 @@
 
 #include <errno.h>
 
+#define GREETING_MAX (10 * NS_PER_S)
+
+/* A peer that asks faster than it takes our answers is not listened to meanwhile. */
+static void set_pause(struct rpc_server_conn *conn)
+{
+    struct rpc_link *link = conn->link;
+
+    if (!link->failing) {
+        env_conn_pause(conn->server->env, &link->conn,
+                       conn->unanswered >= RPC_INFLIGHT_MAX ||
+                           link->reply_queued >= RPC_REPLIES_MAX);
+    }
+}
+
+static void on_sent(struct rpc_link *link)
+{
+    set_pause(link->owner);
+}
+
+static void on_no_greeting(struct env_timer *timer)
+{
+    struct rpc_server_conn *conn = container_of(timer, struct rpc_server_conn, greeting);
+
+    rpc_link_fail(conn->link, -ETIMEDOUT);
+}
+
 /* The connection's memory outlives it while requests are unanswered. */
 static void release(struct rpc_server_conn *conn)
 {
@@ -27,6 +53,7 @@ static int on_hello(struct rpc_link *link)
 {
     struct rpc_server_conn *conn = link->owner;
 
+    env_timer_stop(conn->server->env, &conn->greeting);
     conn->peer_role = link->peer.role;
     conn->peer_node = link->peer.node_id;
     conn->peer_uid = link->conn.peer_uid;
@@ -60,9 +87,7 @@ static void on_frame(struct rpc_link *link, const struct frame *frame, struct sl
         return;
     }
     conn->unanswered++;
-    if (conn->unanswered >= RPC_INFLIGHT_MAX) {
-        env_conn_pause(server->env, &link->conn, true);
-    }
+    set_pause(conn);
     server->handle(server, request);
 }
 
@@ -76,6 +101,7 @@ static void on_lost(struct rpc_link *link, int status)
         LOG_WARN(server->env, "rpc", "closed a connection that sent bad bytes error=%s peer=%u",
                  err_name(status), conn->peer_node);
     }
+    env_timer_stop(server->env, &conn->greeting);
     rpc_link_deinit(link);
     mem_free(link);
     conn->link = NULL;
@@ -97,9 +123,12 @@ static struct env_conn *on_accept(struct env_listener *listener)
     link->hello = on_hello;
     link->frame = on_frame;
     link->lost = on_lost;
+    link->sent = on_sent;
     link->owner = conn;
     conn->server = server;
     conn->link = link;
+    conn->greeting.fire = on_no_greeting;
+    env_timer_start(server->env, &conn->greeting, env_now(server->env) + GREETING_MAX);
     list_push_back(&server->conns, &conn->node);
     return &link->conn;
 }
@@ -155,16 +184,14 @@ void rpc_request_reply(struct rpc_request *request, int status, struct slice bod
                           .status = (uint32_t)-status};
 
     ASSERT(status <= 0 && !request->oneway);
+    conn->unanswered--;
     if (!conn->lost && !conn->link->failing) {
         rpc_link_send(conn->link, frame, body, payload);
-        if (conn->unanswered == RPC_INFLIGHT_MAX) {
-            env_conn_pause(conn->server->env, &conn->link->conn, false);
-        }
+        set_pause(conn);
     }
     if (payload != NULL) {
         buf_deinit(payload);
     }
-    conn->unanswered--;
     release(conn);
     request_free(request);
 }

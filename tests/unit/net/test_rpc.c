@@ -3,9 +3,12 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "net/env_uv.h"
-#include "net/rpc.h"
+#include "net/rpc_link.h"
 
 #include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #define ECHO   1
 #define SILENT 2
@@ -16,7 +19,7 @@ struct world {
     struct rpc_identity identity, other;
     struct rpc_server server;
     char *dir, *address;
-    unsigned waiting;
+    unsigned waiting, handled;
     struct rpc_request *kept;
 };
 
@@ -24,6 +27,7 @@ static void handle(struct rpc_server *server, struct rpc_request *request)
 {
     struct world *world = server->data;
 
+    world->handled++;
     if (request->opcode == SILENT) {
         world->kept = request;
         return;
@@ -174,6 +178,75 @@ static void test_foreign_cluster_and_dead_server(void **state)
     mem_free(missing);
 }
 
+/* A socket that takes connections and says nothing, as a stopped process does. */
+static int listen_mute(const char *path)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(strlen(path) < sizeof(name.sun_path));
+    memcpy(name.sun_path, path, strlen(path) + 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    return fd;
+}
+
+static void test_no_greeting(void **state)
+{
+    struct rpc_peer peer;
+    struct world world;
+    struct one one;
+    char *path, *address;
+    int fd;
+
+    (void)state;
+    setup(&world);
+    path = mem_printf("%s/mute", world.dir);
+    address = mem_printf("unix:%s", path);
+    fd = listen_mute(path);
+    rpc_peer_init(&peer, world.env, &world.identity, address);
+    start(&world, &peer, &one, ECHO, (struct slice){0}, 60 * NS_PER_S);
+    env_uv_run(world.uv);
+    assert_int_equal(one.status, -ERR_DISCONNECTED);
+    rpc_peer_close(&peer);
+    teardown(&world);
+    close(fd);
+    mem_free(path);
+    mem_free(address);
+}
+
+/* Asks for 4 MiB echoes and reads none: the server stops listening to it. */
+static void test_answers_not_taken(void **state)
+{
+    static uint8_t large[MiB(4)];
+    struct stopper stopper = {.timer = {.fire = stop}};
+    struct one ones[100];
+    struct rpc_peer peer;
+    struct world world;
+
+    (void)state;
+    setup(&world);
+    stopper.world = &world;
+    rpc_peer_init(&peer, world.env, &world.identity, world.address);
+    start(&world, &peer, &ones[0], ECHO, (struct slice){0}, 20 * NS_PER_S);
+    env_uv_run(world.uv);
+    env_conn_pause(world.env, &peer.link->conn, true);
+    for (unsigned i = 0; i < ARRAY_SIZE(ones); i++) {
+        start(&world, &peer, &ones[i], ECHO, slice_make(large, sizeof(large)), 60 * NS_PER_S);
+    }
+    env_timer_start(world.env, &stopper.timer, env_now(world.env) + NS_PER_S);
+    env_uv_run(world.uv);
+    assert_true(world.handled >= RPC_REPLIES_MAX / sizeof(large));
+    assert_true(world.handled < RPC_REPLIES_MAX / sizeof(large) + 8);
+    env_conn_pause(world.env, &peer.link->conn, false);
+    env_uv_run(world.uv);
+    for (unsigned i = 0; i < ARRAY_SIZE(ones); i++) {
+        assert_int_equal(ones[i].status, 0);
+    }
+    rpc_peer_close(&peer);
+    teardown(&world);
+}
+
 static void test_public_address_is_refused(void **state)
 {
     struct rpc_server server = {0};
@@ -194,6 +267,8 @@ int main(void)
         cmocka_unit_test(test_many_calls),
         cmocka_unit_test(test_timeout_and_cancel),
         cmocka_unit_test(test_foreign_cluster_and_dead_server),
+        cmocka_unit_test(test_no_greeting),
+        cmocka_unit_test(test_answers_not_taken),
         cmocka_unit_test(test_public_address_is_refused),
     };
 
