@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "fs/flush.h"
 #include "fs/fuse_bridge.h"
 
 #include <errno.h>
@@ -241,7 +242,15 @@ static void on_closed(struct mount *mount)
 static void on_patience_over(struct env_timer *timer)
 {
     struct mounted *m = container_of(timer, struct mounted, patience);
+    struct env *env = env_uv_env(m->uv);
 
+    if (!m->options->soft && flush_busy(&m->mount)) {
+        LOG_WARN(env, "mount",
+                 "unmounted, but the servers have not taken the last written data "
+                 "yet: waiting for them; a second signal gives it up");
+        env_timer_start(env, timer, env_now(env) + UNMOUNT_PATIENCE);
+        return;
+    }
     LOG_ERROR(env_uv_env(m->uv), "mount",
               "the servers did not take the last written data in time: it is lost; exiting");
     m->exit_code = 1;
@@ -299,6 +308,12 @@ static void on_signal(void *data)
 
     if (m->bridge != NULL && !m->closing) {
         fuse_bridge_unmount(m->bridge);
+        return;
+    }
+    if (m->bridge != NULL && flush_busy(&m->mount)) {
+        LOG_ERROR(env_uv_env(m->uv), "mount", "told to stop: the last written data is lost");
+        m->exit_code = 1;
+        env_uv_stop(m->uv);
     }
     if (m->bridge == NULL) {
         m->exit_code = 1;

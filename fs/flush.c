@@ -766,9 +766,9 @@ static bool some_due(const struct mount *mount, uint64_t now)
     return false;
 }
 
-static bool all_clean(const struct mount *mount)
+bool flush_busy(const struct mount *mount)
 {
-    return list_empty(&mount->flush_queue) && mount->rounds == 0;
+    return !list_empty(&mount->flush_queue) || mount->rounds != 0;
 }
 
 void flush_poke(struct mount *mount)
@@ -785,7 +785,7 @@ void flush_poke(struct mount *mount)
         call->waiting_space = false;
         fs_call_start(call);
     }
-    if (mount->all_flushed != NULL && all_clean(mount)) {
+    if (mount->all_flushed != NULL && !flush_busy(mount)) {
         void (*done)(struct mount *) = mount->all_flushed;
 
         mount->all_flushed = NULL;

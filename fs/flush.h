@@ -21,4 +21,6 @@ void flush_all(struct mount *mount, void (*done)(struct mount *mount));
 void flush_settled(struct inode *inode);
 /* There is a session again. */
 void flush_session_opened(struct mount *mount);
+/* Is there data that the servers have not taken? */
+bool flush_busy(const struct mount *mount);
 void flush_init(struct mount *mount);
