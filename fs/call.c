@@ -134,6 +134,9 @@ static void on_meta(struct meta_call *meta)
     if (r == 0) {
         r = take_attr(call, meta->reply.attr);
     }
+    if (r == 0 && makes_known(call->op) && call->attr.ino == 0) {
+        r = -ERR_BAD_MESSAGE;
+    }
     if (r == 0 && makes_known(call->op)) {
         make_known(call, &meta->reply);
     }
