@@ -165,6 +165,11 @@ static void start_open(struct fs_call *call)
     struct inode *inode = inode_make(call->mount, call->ino);
     unsigned mode = call->open_flags & O_ACCMODE;
 
+    if (inode->attr.ino != 0 && inode->attr.nlink == 0 && inode->opens == 0) {
+        /* Removed just before: the kernel looks the name up again. */
+        fs_call_finish(call, -ESTALE);
+        return;
+    }
     call->flags |= mode != O_WRONLY ? META_OPEN_READ : 0;
     call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
     if (call->open_flags & O_TRUNC) {
