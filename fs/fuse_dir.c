@@ -31,6 +31,21 @@ void fuse_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *f
     fuse_reply_err(req, 0);
 }
 
+/* What came with an earlier request may be older than a change of ours whose outcome we have not
+ * asked for: then it is not taken in, and the kernel must ask. */
+static bool take_attr(struct bridge_call *bc, struct meta_attr *attr)
+{
+    struct inode *inode = inode_find(bc->bridge->mount, attr->ino);
+
+    if (inode != NULL && bc->old_batch && !inode->attr_known) {
+        return false;
+    }
+    if (inode != NULL) {
+        inode_update(bc->bridge->mount, inode, attr, false);
+    }
+    return true;
+}
+
 /* Adds one entry; false when the reply is full. */
 static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta_dirent *dirent,
                       bool is_dot)
@@ -47,12 +62,10 @@ static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta
         struct meta_attr attr;
 
         if (meta_attr_decode(&attr, dirent->attr) == 0) {
-            struct inode *inode = inode_find(bc->bridge->mount, attr.ino);
+            bool current = take_attr(bc, &attr);
 
-            if (inode != NULL) {
-                inode_update(bc->bridge->mount, inode, &attr, false);
-            }
             entry = fuse_to_entry(bc->bridge, &attr);
+            entry.attr_timeout = current ? entry.attr_timeout : 0;
         }
     }
     used = fuse_add_direntry_plus(bc->req, (char *)buf_reserve(out, left), left, name, &entry,
@@ -145,6 +158,7 @@ void fuse_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offs
     bc->call.offset = (uint64_t)offset;
     if (bc->call.offset > 2 && bc->dir->filled && bc->dir->at_cookie == bc->call.offset &&
         (bc->dir->at < bc->dir->records.size || bc->dir->end)) {
+        bc->old_batch = true;
         add_records(bc, &out);
         fuse_reply_buf(req, (const char *)out.data, out.size);
         fuse_call_free(bc);

@@ -48,6 +48,7 @@ struct bridge_call {
     uint32_t pid;
     uint8_t *buffer; /* taken from the bridge */
     struct dir_handle *dir;
+    bool old_batch; /* the entries came with an earlier request */
     size_t size;
     bool starting; /* still inside the request's callback */
     bool finished;

@@ -414,9 +414,11 @@ def attributes_in_listings(d):
     for i in range(600):
         os.mkdir(d + "/%03d" % i)
     with os.scandir(d) as entries:
+        next(entries)
+        for i in range(600):  # behind what has been read
+            os.mkdir(d + "/%03d/sub" % i)
         for entry in entries:
-            os.mkdir(entry.path + "/sub")
-            assert os.stat(entry.path).st_nlink == 3
+            assert os.stat(entry.path).st_nlink == 3, entry.name
     for i in range(600):
         assert os.stat(d + "/%03d" % i).st_nlink == 3, i
 
