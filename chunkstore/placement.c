@@ -96,11 +96,11 @@ static uint32_t choose(const struct build *build)
     return best;
 }
 
-void cluster_map_build(struct cluster_map *map, uint64_t epoch,
-                       const struct chunk_server_info *servers, uint32_t server_count)
+/* A map of these servers whose partitions have no owners yet. */
+static struct build begin_build(struct cluster_map *map, uint64_t epoch,
+                                const struct chunk_server_info *servers, uint32_t server_count)
 {
     struct build build = {.map = map};
-    unsigned replicas = (unsigned)min_u64(CHUNK_REPLICAS, server_count);
 
     ASSERT(server_count <= CHUNK_SERVERS_MAX);
     *map = (struct cluster_map){
@@ -111,12 +111,100 @@ void cluster_map_build(struct cluster_map *map, uint64_t epoch,
         memcpy(map->servers, servers, server_count * sizeof(*servers));
     }
     build.loads = mem_zalloc(server_count * sizeof(*build.loads));
-    for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
-        for (build.chosen = 0; build.chosen < replicas; build.chosen++) {
-            uint32_t i = choose(&build);
+    return build;
+}
 
-            map->owners[build.partition][build.chosen] = map->servers[i].id;
-            build.loads[i]++;
+static void add_owner(struct build *build, uint32_t i)
+{
+    build->map->owners[build->partition][build->chosen++] = build->map->servers[i].id;
+    build->loads[i]++;
+}
+
+void cluster_map_build(struct cluster_map *map, uint64_t epoch,
+                       const struct chunk_server_info *servers, uint32_t server_count)
+{
+    struct build build = begin_build(map, epoch, servers, server_count);
+    unsigned replicas = (unsigned)min_u64(CHUNK_REPLICAS, server_count);
+
+    for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
+        build.chosen = 0;
+        while (build.chosen < replicas) {
+            add_owner(&build, choose(&build));
+        }
+    }
+    mem_free(build.loads);
+}
+
+static uint32_t server_index(const struct cluster_map *map, uint32_t id)
+{
+    uint32_t i = 0;
+
+    while (i < map->server_count && map->servers[i].id != id) {
+        i++;
+    }
+    return i;
+}
+
+/* The owners that the partition had and that are still there. */
+static void keep_owners(struct build *build, const struct cluster_map *old)
+{
+    build->chosen = 0;
+    for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+        uint32_t i = server_index(build->map, old->owners[build->partition][k]);
+
+        if (i < build->map->server_count) {
+            add_owner(build, i);
+        }
+    }
+}
+
+/* Replaces the owner that has most to do, where another has less or a zone of its own. */
+static void move_one(struct build *build)
+{
+    uint32_t *owners = build->map->owners[build->partition];
+    unsigned most = 0;
+    uint32_t from, to;
+    bool better_zone;
+
+    for (unsigned k = 1; k < build->chosen; k++) {
+        if (build->loads[server_index(build->map, owners[k])] >
+            build->loads[server_index(build->map, owners[most])]) {
+            most = k;
+        }
+    }
+    from = server_index(build->map, owners[most]);
+    owners[most] = owners[--build->chosen]; /* the others are what `choose` heeds */
+    build->loads[from]--;
+    to = choose(build);
+    better_zone = uses_zone(build, build->map->servers[from].zone) &&
+                  !uses_zone(build, build->map->servers[to].zone);
+    add_owner(build, better_zone || build->loads[to] < build->loads[from] ? to : from);
+}
+
+void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
+                      const struct chunk_server_info *servers, uint32_t server_count)
+{
+    struct build build;
+    unsigned replicas = (unsigned)min_u64(CHUNK_REPLICAS, server_count);
+
+    if (old->partition_count != CHUNK_PARTITIONS) {
+        cluster_map_build(map, old->epoch + 1, servers, server_count);
+        return;
+    }
+    build = begin_build(map, old->epoch + 1, servers, server_count);
+    for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
+        keep_owners(&build, old);
+    }
+    for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
+        build.chosen = 0;
+        while (build.chosen < CHUNK_REPLICAS && map->owners[build.partition][build.chosen] != 0) {
+            build.chosen++;
+        }
+        if (build.chosen == replicas && replicas > 0) {
+            move_one(&build);
+        }
+        while (build.chosen < replicas) {
+            add_owner(&build, choose(&build));
         }
     }
     mem_free(build.loads);

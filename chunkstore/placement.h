@@ -31,6 +31,10 @@ void cluster_map_deinit(struct cluster_map *map);
  * distinct zones where there are enough; deterministic. */
 void cluster_map_build(struct cluster_map *map, uint64_t epoch,
                        const struct chunk_server_info *servers, uint32_t server_count);
+/* The map that follows `old` when servers have come (or moved): of each partition at most one owner
+ * is replaced, so that what it holds stays where it is read; anti-entropy fills the new one. */
+void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
+                      const struct chunk_server_info *servers, uint32_t server_count);
 void cluster_map_encode(const struct cluster_map *map, struct buf *out);
 int must_check cluster_map_decode(struct cluster_map *out_map, struct slice bytes);
 uint32_t placement_partition(const struct cluster_map *map, uint64_t chunk_session,

@@ -119,7 +119,7 @@ static void propose_map(struct meta_server *server)
     for (unsigned i = 0; i < server->server_count; i++) {
         infos[i] = server->servers[i].info;
     }
-    cluster_map_build(&map, server->ns.volume.map_epoch + 1, infos, server->server_count);
+    cluster_map_grow(&map, &server->map, infos, server->server_count);
     cluster_map_encode(&map, &bytes);
     command.size = map.epoch;
     command.data = buf_slice(&bytes);

@@ -65,6 +65,43 @@ static void test_balanced_and_distinct(void **state)
     }
 }
 
+/* One server more at a time: a partition keeps two of its owners, or its chunks would be lost to
+ * readers until somebody looked elsewhere. */
+static void test_growing_moves_one_owner(void **state)
+{
+    static struct chunk_server_info servers[CHUNK_SERVERS_MAX];
+
+    (void)state;
+    for (unsigned zones = 1; zones <= 4; zones++) {
+        struct cluster_map old = {0};
+
+        for (uint32_t count = 1; count <= 24; count++) {
+            struct cluster_map map;
+
+            make_servers(servers, count, zones);
+            cluster_map_grow(&map, &old, servers, count);
+            assert_int_equal(map.epoch, count);
+            if (zones == 1) {
+                check_map(&map, count, zones);
+            }
+            for (uint32_t p = 0; p < old.partition_count; p++) {
+                unsigned gone = 0;
+
+                for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+                    uint32_t id = old.owners[p][k];
+
+                    gone += id != 0 && map.owners[p][0] != id && map.owners[p][1] != id &&
+                            map.owners[p][2] != id;
+                }
+                assert_true(gone == 0 || (gone == 1 && count > CHUNK_REPLICAS));
+            }
+            cluster_map_deinit(&old);
+            old = map;
+        }
+        cluster_map_deinit(&old);
+    }
+}
+
 static void test_round_trip_and_damage(void **state)
 {
     static struct chunk_server_info servers[5];
@@ -102,6 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_balanced_and_distinct),
+        cmocka_unit_test(test_growing_moves_one_owner),
         cmocka_unit_test(test_round_trip_and_damage),
     };
 
