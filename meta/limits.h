@@ -22,6 +22,7 @@
 #define META_LEASE_NS          (10 * NS_PER_S)
 #define META_LEASE_GRACE_NS    (1 * NS_PER_S) /* the server waits this much longer */
 #define META_ALONE_WAIT_NS     (4 * NS_PER_S) /* grant 3 s + kernel timeout 1 s */
+#define META_STALL_NS          (1 * NS_PER_S) /* a tick (200 ms) this late: we stood still */
 #define META_SESSIONS_MAX      10000
 #define META_REPLIES_MAX       (2 * META_CLIENT_WINDOW) /* kept of a session, whatever it says */
 #define META_PARKED_MAX        META_CLIENT_WINDOW /* requests of a session ahead of their turn */

@@ -74,6 +74,7 @@ struct meta_server {
     uint64_t term;
     uint32_t leader_id;
     uint64_t leader_since_ns;
+    uint64_t ticked_ns; /* sessions were looked at then */
     uint64_t last_stamp;
     struct list proposals; /* meta_proposal by index */
     unsigned proposal_count;

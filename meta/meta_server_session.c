@@ -74,6 +74,7 @@ void server_leader_begins(struct meta_server *server)
 
     server->leader = true;
     server->leader_since_ns = now;
+    server->ticked_ns = now;
     server->alone_session = 0;
     server->alone_until_ns = server->ns.volume.sessions > 0 ? now + META_ALONE_WAIT_NS : 0;
     server->state_check_ns = now;
@@ -390,12 +391,33 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
 
 /* ---- expiry ---- */
 
+/* While we were not running nobody could be heard: what the sessions have sent may be waiting. */
+static void forgive_stall(struct meta_server *server, uint64_t now)
+{
+    uint64_t late = now - server->ticked_ns;
+    struct map_slot *slot;
+    size_t at = 0;
+
+    server->ticked_ns = now;
+    if (late < META_STALL_NS) {
+        return;
+    }
+    LOG_WARN(server->env, "meta", "stood still, sessions get as much longer ms=%" PRIu64,
+             late / NS_PER_MS);
+    while ((slot = map_next(&server->sessions, &at)) != NULL) {
+        struct meta_session *session = slot->value;
+
+        session->heard_ns = min_u64(now, session->heard_ns + late);
+    }
+}
+
 void server_sessions_tick(struct meta_server *server)
 {
     uint64_t now = env_now(server->env);
     struct map_slot *slot;
     size_t at = 0;
 
+    forgive_stall(server, now);
     while ((slot = map_next(&server->sessions, &at)) != NULL) {
         struct meta_session *session = slot->value;
         struct meta_request command = {.op = META_SESSION_EXPIRE, .ino = session->id};

@@ -9,7 +9,7 @@
 #include "chunkstore/chunk_proto.h"
 #include "meta/bytes.h"
 #include "meta/meta_client.h"
-#include "meta/meta_server.h"
+#include "meta/meta_server_internal.h"
 #include "tests/sim/env_sim.h"
 
 #include <errno.h>
@@ -539,6 +539,37 @@ static void test_snapshot_breaks_off(void **state)
     world.checkpoint_ns = world.segment_bytes = 0;
 }
 
+/* As a process is that was stopped for a minute: its clock went on, it heard nobody. */
+static void stand_still(void *data)
+{
+    struct meta_server *server = data;
+    struct map_slot *slot;
+    size_t at = 0;
+
+    server->ticked_ns -= 60 * NS_PER_S;
+    while ((slot = map_next(&server->sessions, &at)) != NULL) {
+        ((struct meta_session *)slot->value)->heard_ns -= 60 * NS_PER_S;
+    }
+}
+
+static void test_stall_expires_nobody(void **state)
+{
+    (void)state;
+    world_start(8, 1);
+    run_for(70 * NS_PER_S);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    assert_true(sim_call(world.sim, (unsigned)leader(), stand_still, world.servers[leader()]));
+    run_for(5 * NS_PER_S);
+    assert_int_equal(create(0, META_ROOT_INO, "b", NULL), 0);
+    assert_int_equal(world.mounts[0]->sessions, 1);
+    /* It is forgiven once: a client that is gone still expires. */
+    sim_crash(world.sim, SERVERS, SIM_POWER);
+    world.mounts[0] = NULL;
+    run_for(15 * NS_PER_S);
+    assert_int_equal(world.servers[leader()]->ns.volume.sessions, 0);
+    world_stop();
+}
+
 static void change_state(void *data)
 {
     struct meta_server *server = data;
@@ -588,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_restart_and_snapshot),
         cmocka_unit_test(test_snapshot_breaks_off),
         cmocka_unit_test(test_state_differs),
+        cmocka_unit_test(test_stall_expires_nobody),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
