@@ -158,10 +158,15 @@ static bool propose_turn(struct meta_server *server, struct rpc_request *request
 {
     struct meta_request message;
     int r = meta_request_decode(&message, request->body);
+    struct meta_session *session;
 
     ASSERT(r == 0); /* decoded before */
+    session = server_session(server, message.session);
     message.flags &= ~(uint32_t)META_SOLE_SESSION;
     message.flags |= is_sole(server) ? META_SOLE_SESSION : 0;
+    if (session != NULL) { /* by this we have answered for chunks: what comes later obeys it */
+        message.chunk_low = max_u64(message.chunk_low, session->chunk_low);
+    }
     r = server_propose(server, &message, request);
     if (r < 0) {
         server_refuse(server, request, r);

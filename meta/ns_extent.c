@@ -285,6 +285,8 @@ static int check_extents(struct ns *ns, struct slice extents, uint64_t *out_end)
 
     *out_end = 0;
     ns_get_session(ns, ns->request->session, &session);
+    /* What this very request gives up counts too: its chunks may have been called dead already. */
+    session.chunk_low = max_u64(session.chunk_low, ns->request->chunk_low);
     while (next_extent(&reader, &extent, &failed)) {
         int r;
 

@@ -425,6 +425,38 @@ static void test_delete_queue_of_any_number(void **state)
     teardown(&f);
 }
 
+/* A chunk that the session has given up may be deleted at any moment: a COMMIT of it that comes
+ * late, or comes with the news, is refused. */
+static void test_given_up_chunk(void **state)
+{
+    cleanup(buf_deinit) struct buf extents = {0};
+    cleanup(buf_deinit) struct buf one = {0};
+    cleanup(buf_deinit) struct buf all = {0};
+    struct meta_commit record = {0};
+    struct meta_commit_result result;
+    struct schema_reader reader;
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &record.ino), 0);
+    append_extent(&extents, 0, 4096, f.session, 5, 0);
+    record.extents = buf_slice(&extents);
+    meta_commit_encode(&record, &one);
+    schema_write_bytes(&all, buf_slice(&one));
+    for (uint64_t low = 6; low >= 5; low--) {
+        assert_int_equal(apply(&f, (struct meta_request){.op = META_COMMIT,
+                                                         .chunk_low = low,
+                                                         .data = buf_slice(&all)}),
+                         0);
+        reader = (struct schema_reader){f.reply->data.data, f.reply->data.data + f.reply->data.size,
+                                        false};
+        assert_int_equal(meta_commit_result_decode(&result, schema_read_bytes(&reader, KiB(1))), 0);
+        assert_int_equal(result.error, ESTALE); /* what was given up once stays so */
+    }
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_xattrs),
         cmocka_unit_test(test_sticky),
         cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_given_up_chunk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
