@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "fs/coherence.h"
 #include "fs/flush.h"
+#include "fs/local.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -72,6 +73,9 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
         inode->opens++;
         call->mount->open_count++;
         call->keep_cache = coherence_keep_pages(call->mount, inode);
+    }
+    if (call->op == FS_MKDIR && coherence_trusts(call->mount, inode)) {
+        inode->names.complete = true; /* new and empty */
     }
 }
 
@@ -144,6 +148,7 @@ static void on_meta(struct meta_call *meta)
         drop_unlinked(call);
     }
     forget_touched(call, &meta->reply);
+    local_note(call, r);
     call->out = meta->reply.data;
     call->end = meta->reply.value == 1;
     fs_call_finish(call, r);
@@ -284,9 +289,22 @@ static void start_open(struct fs_call *call)
 void fs_call_start(struct fs_call *call)
 {
     call->mount->counters.calls++;
+    if (local_try(call)) {
+        return;
+    }
     switch (call->op) {
     case FS_GETATTR:
-        if (!answer_locally(call)) {
+        if (!answer_locally(call) && !local_wait(call)) {
+            fs_call_meta_start(call);
+        }
+        return;
+    case FS_LOOKUP:
+    case FS_READLINK:
+    case FS_READDIR:
+    case FS_STATFS:
+    case FS_GETXATTR:
+    case FS_LISTXATTR:
+        if (!local_wait(call)) {
             fs_call_meta_start(call);
         }
         return;
@@ -299,17 +317,11 @@ void fs_call_start(struct fs_call *call)
     case FS_CREATE:
         start_open(call);
         return;
-    case FS_LOOKUP:
-    case FS_READLINK:
     case FS_MKDIR:
     case FS_MKNOD:
     case FS_SYMLINK:
     case FS_LINK:
     case FS_RMDIR:
-    case FS_READDIR:
-    case FS_STATFS:
-    case FS_GETXATTR:
-    case FS_LISTXATTR:
     case FS_SETXATTR:
     case FS_REMOVEXATTR:
         fs_call_meta_start(call);

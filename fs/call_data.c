@@ -11,6 +11,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/limits.h"
+#include "fs/local.h"
 #include "fs/mount.h"
 #include "fs/read.h"
 
@@ -188,6 +189,9 @@ static void start_open(struct fs_call *call)
         fs_call_finish(call, 0);
         return;
     }
+    if (local_wait(call)) {
+        return;
+    }
     call->meta = (struct meta_call){.done = on_opened};
     call->meta.request = (struct meta_request){
         .op = META_GETATTR,
@@ -249,15 +253,27 @@ static void start_write(struct fs_call *call)
 
 /* ---- the rest ---- */
 
+/* What went wrong behind earlier answers; told once. */
+static int take_error(struct mount *mount, struct inode *inode)
+{
+    int error = inode != NULL && inode->write_error != 0 ? inode->write_error : mount->local.error;
+
+    if (inode != NULL) {
+        inode->write_error = 0;
+    }
+    mount->local.error = 0;
+    return error;
+}
+
 static void start_sync(struct fs_call *call)
 {
     struct inode *inode = inode_find(call->mount, call->ino);
 
-    if (inode == NULL) {
-        fs_call_finish(call, 0);
-        return;
+    if (inode != NULL && inode_pending(inode)) {
+        flush_wait(call, inode); /* its commit has its turn behind all that was answered before */
+    } else if (!local_wait(call)) {
+        fs_call_finish(call, take_error(call->mount, inode));
     }
-    flush_wait(call, inode);
 }
 
 static void start_flush(struct fs_call *call)

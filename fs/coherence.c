@@ -1,6 +1,7 @@
 #include "fs/coherence.h"
 
 #include "fs/flush.h"
+#include "fs/local.h"
 #include "fs/mount.h"
 
 #define ALONE_TIMEOUT_NS NS_PER_S /* what META_ALONE allows beyond each renewal */
@@ -38,9 +39,14 @@ bool coherence_trusts(const struct mount *mount, const struct inode *inode)
     return alone(mount) && inode->epoch == mount->alone_epoch;
 }
 
-static void flushed(struct mount *mount)
+static void released(struct mount *mount)
 {
     meta_client_release_alone(&mount->meta);
+}
+
+static void flushed(struct mount *mount)
+{
+    local_drain(mount, released);
 }
 
 /* Another mount wants in: the kernel forgets names, all data is committed, then it may. */
@@ -52,6 +58,7 @@ void coherence_alone_changed(struct meta_client *client, bool is_alone)
         mount->alone_epoch++;
         return;
     }
+    local_forget_all(mount);
     if (mount->caches_lost != NULL) {
         mount->caches_lost(mount);
     }

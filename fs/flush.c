@@ -344,6 +344,10 @@ static void encode_commit(struct flush_round *round)
         if (entry->inode->kill_priv) {
             commit.valid |= META_SET_KILL_PRIV;
         }
+        if (coherence_trusts(round->mount, entry->inode)) {
+            commit.valid |= META_SET_CTIME; /* as applications have seen it */
+            commit.ctime = entry->inode->attr.ctime;
+        }
         meta_commit_encode(&commit, &record);
         schema_write_bytes(&round->body, buf_slice(&record));
     }
@@ -381,6 +385,9 @@ void flush_settled(struct inode *inode)
 
 static void inode_failed(struct mount *mount, struct inode *inode, int status)
 {
+    if (inode->attr.nlink == 0 && inode->opens == 0) {
+        return; /* unlinked meanwhile: nobody can miss it */
+    }
     LOG_WARN(mount->env, "flush",
              "written data was lost: error=%s ino=%" PRIu64 "; fsync or close reports it",
              err_name(status), inode->ino);

@@ -1,8 +1,10 @@
 /* Directory reading: batches from the server, handed to the kernel entry by entry. */
 #include "fs/fuse_internal.h"
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "fs/coherence.h"
+#include "fs/local.h"
 
 #include <errno.h>
 
@@ -31,18 +33,19 @@ void fuse_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *f
     fuse_reply_err(req, 0);
 }
 
-/* What came with an earlier request may be older than a change of ours whose outcome we have not
- * asked for: then it is not taken in, and the kernel must ask. */
-static bool take_attr(struct bridge_call *bc, struct meta_attr *attr)
+/* The kernel gets to know the entry: its attributes as they are true here. What came with an
+ * earlier request may be older than a change of ours whose outcome we have not asked for: then it
+ * is not taken in, and the kernel must ask (false). */
+static bool take_known(const struct bridge_call *bc, struct meta_attr *attr)
 {
-    struct inode *inode = inode_find(bc->bridge->mount, attr->ino);
+    struct mount *mount = bc->bridge->mount;
+    struct inode *inode = inode_make(mount, attr->ino);
 
-    if (inode != NULL && bc->old_batch && !inode->attr_known) {
+    inode->lookups++;
+    if (bc->old_batch && inode->attr.ino != 0 && !inode->attr_known) {
         return false;
     }
-    if (inode != NULL) {
-        inode_update(bc->bridge->mount, inode, attr, false);
-    }
+    inode_update(mount, inode, attr, false);
     return true;
 }
 
@@ -53,30 +56,26 @@ static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta
     char name[META_NAME_MAX + 1];
     struct fuse_entry_param entry = {0};
     size_t left = bc->size - out->size, used;
+    bool with_attr = !is_dot && dirent->attr.size != 0;
+    struct meta_attr attr;
 
     memcpy(name, dirent->name.data, dirent->name.size);
     name[dirent->name.size] = '\0';
     entry.attr.st_ino = dirent->ino;
     entry.attr.st_mode = dirent->mode;
-    if (!is_dot && dirent->attr.size != 0) {
-        struct meta_attr attr;
+    if (fuse_add_direntry_plus(bc->req, NULL, 0, name, NULL, 0) > left) {
+        return false;
+    }
+    if (with_attr && meta_attr_decode(&attr, dirent->attr) == 0) {
+        bool current = take_known(bc, &attr);
 
-        if (meta_attr_decode(&attr, dirent->attr) == 0) {
-            bool current = take_attr(bc, &attr);
-
-            entry = fuse_to_entry(bc->bridge, &attr);
-            entry.attr_timeout = current ? entry.attr_timeout : 0;
-        }
+        entry = fuse_to_entry(bc->bridge, &attr);
+        entry.attr_timeout = current ? entry.attr_timeout : 0;
     }
     used = fuse_add_direntry_plus(bc->req, (char *)buf_reserve(out, left), left, name, &entry,
                                   (off_t)dirent->cookie);
-    if (used > left) {
-        return false;
-    }
+    ASSERT(used <= left);
     out->size += used;
-    if (entry.ino != 0) {
-        inode_make(bc->bridge->mount, dirent->ino)->lookups++;
-    }
     return true;
 }
 
@@ -135,7 +134,11 @@ void fuse_readdir_more(struct bridge_call *bc)
 {
     cleanup(buf_deinit) struct buf out = {0};
     struct dir_handle *dir = bc->dir;
+    struct inode *inode = inode_find(bc->bridge->mount, bc->call.ino);
 
+    if (inode != NULL && coherence_timeout(bc->bridge->mount) > 0) {
+        local_note_entries(inode, bc->call.meta.request.offset, bc->call.out, bc->call.end);
+    }
     buf_clear(&dir->records);
     buf_append_slice(&dir->records, bc->call.out);
     dir->at = 0;

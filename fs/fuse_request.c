@@ -435,10 +435,9 @@ static void on_statfs(fuse_req_t req, fuse_ino_t nodeid)
 
 static void on_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
 {
-    (void)nodeid;
     (void)datasync;
     (void)fi;
-    fuse_reply_err(req, 0); /* every change of a directory was durable before it was answered */
+    fuse_call_run(fuse_call_begin(req, FS_FSYNC, nodeid));
 }
 
 static void on_init(void *userdata, struct fuse_conn_info *conn)

@@ -32,13 +32,15 @@ bool inode_pending(const struct inode *inode)
 void inode_release(struct mount *mount, struct inode *inode)
 {
     if (inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) || inode->truncating ||
-        !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters)) {
+        inode->local_ops != 0 || !list_empty(&inode->flush_waiters) ||
+        !list_empty(&inode->truncate_waiters)) {
         return;
     }
     map_remove(&mount->inodes, map_u64(inode->ino));
     list_remove(&inode->flush_node);
     buf_deinit(&inode->inline_data);
     extent_map_deinit(&inode->extents);
+    names_clear(&inode->names);
     dirty_deinit(&inode->dirty);
     dirty_deinit(&inode->flushing);
     mem_free(inode);
@@ -75,6 +77,11 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
 {
     uint64_t mtime = inode->attr.mtime;
 
+    if (inode->local_ops != 0 && inode->attr_known) {
+        inode->committed_size = attr->size; /* the rest we know better: the server is behind us */
+        *attr = inode->attr;
+        return;
+    }
     if (inode->attr.ino != 0 && attr->change < inode->attr.change) {
         *attr = inode->attr;
         return;

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "fs/dirty.h"
 #include "fs/extent_map.h"
+#include "fs/names.h"
 #include "meta/meta_proto.h"
 
 struct mount;
@@ -38,10 +39,14 @@ struct inode {
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     bool in_round;
-    bool flush_now;  /* somebody waits: do not wait for age */
-    bool truncating; /* a SETATTR of the size is on its way: no flush */
-    bool kill_priv;  /* the next commit clears suid and sgid */
-    int write_error; /* of a flush in the background, told once at fsync or close */
+    bool flush_now;         /* somebody waits: do not wait for age */
+    bool truncating;        /* a SETATTR of the size is on its way: no flush */
+    bool kill_priv;         /* the next commit clears suid and sgid */
+    struct names names;     /* of a directory */
+    uint64_t names_cookie;  /* the batch behind this one would complete them; UINT64_MAX = none */
+    uint64_t names_version; /* when they began to be read */
+    unsigned local_ops; /* of fs/local.h, in flight: our attributes are newer than the server's */
+    int write_error;    /* of a flush in the background, told once at fsync or close */
 };
 
 struct inode *inode_find(struct mount *mount, uint64_t ino); /* NULL when unknown */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "fs/coherence.h"
 #include "fs/flush.h"
+#include "fs/local.h"
 
 #include <errno.h>
 
@@ -62,6 +63,7 @@ static void on_session(struct meta_client *client, bool alive)
         walk(mount);
         return;
     }
+    local_forget_all(mount);
     flush_session_opened(mount);
     LOG_WARN(mount->env, "mount",
              "the session expired on the servers; a new one is open id=%" PRIu64
@@ -116,6 +118,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->root_ino = META_ROOT_INO;
     mount->start_rest = config->subdir != NULL ? config->subdir : "";
     flush_init(mount);
+    local_init(mount);
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;
     mount->meta.alone_changed = coherence_alone_changed;
@@ -128,10 +131,15 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     meta_client_start(&mount->meta, env, &meta);
 }
 
-static void on_all_flushed(struct mount *mount)
+static void on_all_drained(struct mount *mount)
 {
     env_timer_stop(mount->env, &mount->flush_timer);
     meta_client_close(&mount->meta);
+}
+
+static void on_all_flushed(struct mount *mount)
+{
+    local_drain(mount, on_all_drained);
 }
 
 void mount_close(struct mount *mount)

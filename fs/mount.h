@@ -30,6 +30,15 @@ struct mount {
     struct list chunk_seqs;  /* of struct chunk_seq: handed out, not settled; oldest first */
     uint64_t dirty_bytes;    /* of all inodes, dirty and flushing */
     struct list flush_queue; /* inodes with dirty data, oldest first */
+    struct local_state {
+        unsigned in_flight;
+        uint64_t next_ino, end_ino; /* reserved for us */
+        bool reserving;
+        struct list waiters; /* calls that wait until nothing is in flight */
+        void (*drained)(struct mount *mount);
+        struct meta_call reserve;
+        int error; /* of an operation answered before: told by the next fsync of a directory */
+    } local;
     struct list space_queue; /* writes that wait for dirty_bytes to fall */
     unsigned rounds;         /* flush rounds in flight */
     struct env_timer flush_timer;

@@ -44,5 +44,6 @@
 #define META_LOOKUP_EXTENTS    128  /* sent along with attributes; about 5 KiB */
 #define META_DEPTH_MAX         4096 /* parents walked by a rename's cycle check */
 #define META_LINKS_MAX         65000
-#define META_COMMITS_MAX       512 /* records in one COMMIT: 512 results of 160 B = 80 KiB */
-#define META_COLLISIONS_MAX    16  /* names of a directory with the same 63-bit hash */
+#define META_COMMITS_MAX       512   /* records in one COMMIT: 512 results of 160 B = 80 KiB */
+#define META_COLLISIONS_MAX    16    /* names of a directory with the same 63-bit hash */
+#define META_RESERVE_MAX       65536 /* inode numbers reserved by a session at once */

@@ -53,7 +53,8 @@
     X(CLUSTER_MAP, 1)                                                                              \
     X(STATE_CHECK, 1)                                                                              \
     X(VOLUME_FORMAT, 1)                                                                            \
-    X(SCAN, 0)
+    X(SCAN, 0)                                                                                     \
+    X(RESERVE_INOS, 1)
 
 enum meta_op {
     META_OP_NONE,
@@ -96,10 +97,12 @@ enum meta_flag {
                               SETATTR of size through a descriptor) */
     META_SOLE_SESSION =
         128, /* stamp: no other session exists; an orphan not STILL_OPEN goes at once */
-    META_OPEN_READ = 256,  /* GETATTR at open: check read permission */
-    META_OPEN_WRITE = 512, /* GETATTR at open: check write permission */
-    META_TRUNCATE = 1024,  /* CREATE of an existing file with O_TRUNC */
-    META_RELEASED = 2048,  /* KEEPALIVE: this mount no longer relies on being alone */
+    META_OPEN_READ = 256,    /* GETATTR at open: check read permission */
+    META_OPEN_WRITE = 512,   /* GETATTR at open: check write permission */
+    META_TRUNCATE = 1024,    /* CREATE of an existing file with O_TRUNC */
+    META_CLIENT_TIME = 4096, /* inodes' times come from request.ctime: an operation that was
+                                answered by a mount that is alone, before it was sent */
+    META_RELEASED = 2048,    /* KEEPALIVE: this mount no longer relies on being alone */
 };
 
 /* clang-format off */
@@ -174,7 +177,8 @@ enum meta_flag {
  * COMMIT: data = meta_commit_result records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE:
  * value = epoch of the cluster map. CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr
  * of the victim afterwards. RENAME: attr of what moved, value = ino of the replaced or exchanged
- * one, or 0. SCAN (data = first key, count = most pairs): data = length-prefixed keys and values
+ * one, or 0. RESERVE_INOS (count): value = the first of the numbers, for ino2 of CREATE,
+ * MKDIR, MKNOD and SYMLINK of this session. SCAN (data = first key, count = most pairs): data = length-prefixed keys and values
  * in turn, value = 1 at the end. The RPC status -ERR_NOT_LEADER: value = id of the leader or 0,
  * data = its address. Inline data may be shorter than the file: the rest reads as zeros; a file
  * without extents is inline, also an empty one. EXTENTS: value = UINT64_MAX: to the end of the
@@ -206,7 +210,8 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(u64,   mtime,       0,                       1)       \
     F(bool,  is_inline,   0,                       1)       \
     F(bytes, inline_data, META_INLINE_MAX,         1)       \
-    F(bytes, extents,     META_BODY_MAX,           1)
+    F(bytes, extents,     META_BODY_MAX,           1)       \
+    F(u64,   ctime,       0,                       1)
 /* valid: META_SET_SIZE: the size becomes max(size, its size now) (never shrinks: SETATTR does
  * that); META_SET_MTIME: mtime = given, else the stamp; META_SET_KILL_PRIV. is_inline: the whole
  * contents are inline_data now (size = its length), extents are dropped. Else extents replace

@@ -26,7 +26,7 @@ static void save_volume(struct ns *ns)
 {
     struct record_key key = record_key_volume();
 
-    ns->volume.time = max_u64(ns->volume.time, ns->now);
+    ns->volume.time = max_u64(ns->volume.time, ns->stamp);
     ns->volume.uuid = slice_make(ns->uuid, sizeof(ns->uuid));
     buf_clear(&ns->scratch);
     record_volume_encode(&ns->volume, &ns->scratch);
@@ -123,6 +123,7 @@ static const struct handler handlers[META_OP_END] = {
     [META_SETXATTR] = {ns_setxattr, true},
     [META_REMOVEXATTR] = {ns_removexattr, true},
     [META_COMMIT] = {ns_commit, true},
+    [META_RESERVE_INOS] = {ns_reserve_inos, true},
     [META_ORPHAN_FREE] = {ns_orphan_free, false},
     [META_SESSION_EXPIRE] = {session_expire, false},
     [META_CHUNKS_DELETED] = {ns_chunks_deleted, false},
@@ -134,7 +135,8 @@ static const struct handler handlers[META_OP_END] = {
 static void begin(struct ns *ns, const struct meta_request *request, uint64_t index)
 {
     ns->request = request;
-    ns->now = max_u64(request->stamp_time, ns->volume.time);
+    ns->stamp = max_u64(request->stamp_time, ns->volume.time);
+    ns->now = (request->flags & META_CLIENT_TIME) != 0 ? request->ctime : ns->stamp;
     ns->reply = (struct meta_reply){.index = index};
     buf_clear(&ns->attr);
     buf_clear(&ns->data);
@@ -223,7 +225,9 @@ static const struct meta_reply *apply_sequenced(struct ns *ns)
     if (request->seq != session.last_seq + 1) {
         return refuse(ns, -ERR_SEQUENCE_GAP);
     }
+    ns->session = &session;
     run(ns);
+    ns->session = NULL;
     remember(ns, &session);
     save_volume(ns);
     return &ns->reply;

@@ -21,7 +21,9 @@ struct ns {
 
     /* Of the request being executed. */
     const struct meta_request *request;
-    uint64_t now;
+    struct record_session *session; /* of a sequenced request; written back at its end */
+    uint64_t stamp;                 /* the leader's time of the request: never runs backwards */
+    uint64_t now; /* for times of inodes: the stamp, or the client's (META_CLIENT_TIME) */
     struct meta_reply reply;
     struct buf attr, data, extents; /* of the reply */
     struct buf scratch;             /* a value being encoded */

@@ -6,7 +6,7 @@
 static struct inode inode_make(struct ns *ns, const struct inode *dir, uint32_t mode)
 {
     const struct meta_request *request = ns->request;
-    struct inode inode = {.ino = ns->volume.next_ino++,
+    struct inode inode = {.ino = request->ino2 != 0 ? request->ino2 : ns->volume.next_ino++,
                           .r = {.mode = mode,
                                 .nlink = S_ISDIR(mode) ? 2 : 1,
                                 .uid = request->uid,
@@ -122,6 +122,9 @@ static int make_node(struct ns *ns, uint32_t mode, uint64_t rdev, struct slice c
     }
     if (there) {
         return ns->request->op == META_CREATE ? open_existing(ns, dentry.ino) : -EEXIST;
+    }
+    if (ns->request->ino2 != 0 && !ino_is_reserved(ns, ns->request->ino2)) {
+        return -EINVAL;
     }
     inode = inode_make(ns, &dir, mode);
     inode.r.rdev = rdev;

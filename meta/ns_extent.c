@@ -44,9 +44,9 @@ static void chunk_unref(struct ns *ns, uint64_t session, uint64_t seq, uint64_t 
     }
     record.live -= min_u64(record.live, bytes);
     if (record.live == 0) {
-        struct record_key key = record_key_gone(ns->now, session, seq);
+        struct record_key key = record_key_gone(ns->stamp, session, seq);
 
-        record.dead_since = ns->now;
+        record.dead_since = ns->stamp;
         kv_put(ns->kv, record_slice(&key), (struct slice){0});
         ns->volume.delete_queue++;
     }
@@ -427,6 +427,9 @@ static int commit_one(struct ns *ns, const struct meta_commit *commit, struct in
     inode_touch_data(ns, inode);
     if ((commit->valid & META_SET_MTIME) != 0) {
         inode->r.mtime = commit->mtime;
+    }
+    if ((commit->valid & META_SET_CTIME) != 0) {
+        inode->r.ctime = commit->ctime;
     }
     inode_put(ns, inode);
     return 0;

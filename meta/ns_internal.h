@@ -107,5 +107,8 @@ int must_check ns_setxattr(struct ns *ns);
 int must_check ns_removexattr(struct ns *ns);
 
 /* ---- ns_session.c ---- */
+int must_check ns_reserve_inos(struct ns *ns);
+/* Was this number reserved by the session, and is it still free? */
+bool ino_is_reserved(struct ns *ns, uint64_t ino);
 int must_check ns_session_open(struct ns *ns);
 int must_check ns_session_close(struct ns *ns, uint64_t session);

@@ -102,7 +102,7 @@ static bool find_nonce(struct ns *ns, uint64_t nonce, uint64_t *out_session)
 
 int ns_session_open(struct ns *ns)
 {
-    struct record_session record = {.nonce = ns->request->offset, .opened = ns->now};
+    struct record_session record = {.nonce = ns->request->offset, .opened = ns->stamp};
     struct record_key key;
     uint64_t session;
 
@@ -140,4 +140,28 @@ int ns_session_close(struct ns *ns, uint64_t session)
         kv_del(ns->kv, record_slice(&key));
     }
     return 0;
+}
+
+/* count: how many. value: the first; they replace what the session had reserved before. */
+int ns_reserve_inos(struct ns *ns)
+{
+    uint32_t count = ns->request->count;
+
+    if (count == 0 || count > META_RESERVE_MAX) {
+        return -EINVAL;
+    }
+    ns->session->inos_from = ns->volume.next_ino;
+    ns->session->inos_to = ns->session->inos_from + count;
+    ns->volume.next_ino = ns->session->inos_to;
+    ns->reply.value = ns->session->inos_from;
+    return 0;
+}
+
+bool ino_is_reserved(struct ns *ns, uint64_t ino)
+{
+    struct record_key key = record_key_inode(ino);
+    struct slice value;
+
+    return ino >= ns->session->inos_from && ino < ns->session->inos_to &&
+           !kv_get(ns->kv, record_slice(&key), &value);
 }

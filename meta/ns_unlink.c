@@ -6,7 +6,7 @@
 void orphan_put(struct ns *ns, uint64_t ino, bool detached)
 {
     struct record_key key = record_key_orphan(ino);
-    struct record_orphan record = {.detached = detached, .since = ns->now};
+    struct record_orphan record = {.detached = detached, .since = ns->stamp};
     struct slice old;
 
     if (!kv_get(ns->kv, record_slice(&key), &old)) {

@@ -112,7 +112,9 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   last_seq,    0,                       1)       \
     F(u64,   low_water,   0,                       1)       \
     F(u64,   chunk_low,   0,                       1)       \
-    F(u64,   opened,      0,                       1)
+    F(u64,   opened,      0,                       1)       \
+    F(u64,   inos_from,   0,                       1)       \
+    F(u64,   inos_to,     0,                       1)
 
 #define RECORD_CHUNK(F)                                     \
     F(u64,   live,        0,                       1)       \

@@ -264,6 +264,7 @@ static int make_name(const char *dir, uint64_t number)
 static void names(const char *dir, int ack)
 {
     uint64_t number = ack_get(ack, 0);
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
 
     while (!stopping) {
         char old[4096];
@@ -271,6 +272,10 @@ static void names(const char *dir, int ack)
 
         if (make_name(dir, number) != 0) {
             failed("create, rename, stat");
+            continue;
+        }
+        if (fsync(dir_fd) != 0) { /* names are promised then, as by a local file system */
+            failed("fsync of the directory");
             continue;
         }
         ack_put(ack, 0, number + 1);
