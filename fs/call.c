@@ -262,7 +262,7 @@ static void note_open_victims(struct fs_call *call)
 
     if (mount->open_count != 0 || mount->opening != 0) {
         call->flags |= META_STILL_OPEN;
-    } else {
+    } else if (!call->removing) {
         call->removing = true;
         mount->removing++;
     }
@@ -274,8 +274,10 @@ static void start_open(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
-    call->opening = true;
-    mount->opening++;
+    if (!call->opening) { /* it may have waited and begun again */
+        call->opening = true;
+        mount->opening++;
+    }
     if (call->op == FS_CREATE) {
         fs_call_meta_start(call);
     } else if (mount->removing != 0) {

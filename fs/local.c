@@ -280,11 +280,16 @@ static bool try_make(struct fs_call *call)
 
 /* ---- removing, renaming ---- */
 
+static bool may_be_open(const struct mount *mount, const struct inode *inode)
+{
+    return inode->opens != 0 || mount->opening != 0;
+}
+
 static void drop_name_of(struct mount *mount, struct inode *victim, uint64_t now)
 {
     touch(victim, now);
     victim->attr.nlink -= victim->attr.nlink > 0;
-    if (victim->attr.nlink == 0 && victim->opens == 0) {
+    if (victim->attr.nlink == 0 && !may_be_open(mount, victim)) {
         fs_call_drop_dirty(mount, victim);
     }
 }
@@ -304,7 +309,7 @@ static bool try_unlink(struct fs_call *call)
     drop_name_of(mount, victim, now);
     send_behind(call,
                 (struct meta_request){.op = META_UNLINK,
-                                      .flags = victim->opens != 0 ? META_STILL_OPEN : 0,
+                                      .flags = may_be_open(mount, victim) ? META_STILL_OPEN : 0,
                                       .ino = call->ino,
                                       .name = call->name},
                 now, (uint64_t[]){dir->ino, victim->ino, 0});
@@ -359,15 +364,15 @@ static bool try_rename(struct fs_call *call)
     if (victim != NULL) {
         drop_name_of(mount, victim, now);
     }
-    send_behind(
-        call,
-        (struct meta_request){.op = META_RENAME,
-                              .flags = victim != NULL && victim->opens != 0 ? META_STILL_OPEN : 0,
-                              .ino = call->ino,
-                              .name = call->name,
-                              .ino2 = call->ino2,
-                              .name2 = call->name2},
-        now, (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino});
+    send_behind(call,
+                (struct meta_request){
+                    .op = META_RENAME,
+                    .flags = victim != NULL && may_be_open(mount, victim) ? META_STILL_OPEN : 0,
+                    .ino = call->ino,
+                    .name = call->name,
+                    .ino2 = call->ino2,
+                    .name2 = call->name2},
+                now, (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino});
     fs_call_finish(call, 0);
     return true;
 }
