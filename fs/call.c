@@ -57,6 +57,17 @@ static int take_attr(struct fs_call *call, struct slice bytes)
     return 0;
 }
 
+/* What is looked up is often opened next: its contents came along. */
+static void take_looked_up(struct fs_call *call, struct inode *inode,
+                           const struct meta_reply *reply)
+{
+    if (call->meta.request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
+        !inode_pending(inode) && inode->attr.change == call->attr.change &&
+        inode_take_contents(call->mount, inode, reply, 0) < 0) {
+        inode_forget_contents(inode);
+    }
+}
+
 /* The kernel gets to know the entry with this reply: a lookup reference. */
 static void make_known(struct fs_call *call, const struct meta_reply *reply)
 {
@@ -73,6 +84,9 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
         inode->opens++;
         call->mount->open_count++;
         call->keep_cache = coherence_keep_pages(call->mount, inode);
+    }
+    if (call->op == FS_LOOKUP && S_ISREG(call->attr.mode)) {
+        take_looked_up(call, inode, reply);
     }
     if (call->op == FS_MKDIR && coherence_trusts(call->mount, inode)) {
         inode->names.complete = true; /* new and empty */
@@ -211,10 +225,12 @@ void fs_call_meta_start(struct fs_call *call)
         call->meta.request.offset = call->offset <= 2 ? 0 : call->offset; /* 1, 2: the dots */
         call->meta.request.flags |= META_WANT_ATTRS;
         break;
+    case FS_LOOKUP:
+        call->meta.request.flags |= coherence_epoch(call->mount) != 0 ? META_WANT_DATA : 0;
+        break;
     case FS_SETATTR:
         call->meta.request.mode = call->set.mode;
         break;
-    case FS_LOOKUP:
     case FS_GETATTR:
     case FS_READLINK:
     case FS_MKDIR:

@@ -149,7 +149,7 @@ static void on_opened(struct meta_call *meta)
         inode_update(mount, inode, &call->attr, false);
         if (inode->contents == CONTENTS_UNKNOWN && inode->attr.change == change &&
             !inode_pending(inode)) {
-            r = inode_take_contents(inode, &meta->reply, 0);
+            r = inode_take_contents(mount, inode, &meta->reply, 0);
         }
     }
     if (r == 0) {

@@ -122,7 +122,7 @@ static void on_learned(struct meta_call *call)
         entry->learned = inode->attr.change == change;
         if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
             entry->learned) {
-            r = inode_take_contents(inode, &call->reply, 0);
+            r = inode_take_contents(round->mount, inode, &call->reply, 0);
         }
     }
     entry->learn_error = r;
@@ -411,6 +411,7 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
     inode->contents = entry->is_inline ? CONTENTS_INLINE : CONTENTS_EXTENTS;
     if (entry->is_inline) {
         inode->inline_data = buf_take(&entry->image);
+        inode_note_contents(entry->round->mount, inode);
     }
     if (meta_attr_decode(&attr, result->attr) == 0) {
         /* Still pending: size and time stay ours. */

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "fs/coherence.h"
+#include "fs/limits.h"
 #include "fs/mount.h"
 
 struct inode *inode_find(struct mount *mount, uint64_t ino)
@@ -29,6 +30,16 @@ bool inode_pending(const struct inode *inode)
     return inode->dirty.count != 0 || inode->flushing.count != 0 || inode->in_round;
 }
 
+static void drop_contents(struct mount *mount, struct inode *inode)
+{
+    inode->contents = CONTENTS_UNKNOWN;
+    extent_map_deinit(&inode->extents);
+    buf_deinit(&inode->inline_data);
+    mount->contents_bytes -= inode->contents_bytes;
+    inode->contents_bytes = 0;
+    list_remove(&inode->contents_node);
+}
+
 void inode_release(struct mount *mount, struct inode *inode)
 {
     if (inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) || inode->truncating ||
@@ -38,6 +49,7 @@ void inode_release(struct mount *mount, struct inode *inode)
     }
     map_remove(&mount->inodes, map_u64(inode->ino));
     list_remove(&inode->flush_node);
+    drop_contents(mount, inode);
     buf_deinit(&inode->inline_data);
     extent_map_deinit(&inode->extents);
     names_clear(&inode->names);
@@ -110,20 +122,58 @@ void inode_forget_contents(struct inode *inode)
     buf_deinit(&inode->inline_data);
 }
 
-int inode_take_contents(struct inode *inode, const struct meta_reply *reply, uint64_t offset)
+static bool is_needed(const struct inode *inode)
 {
-    int r;
+    return inode_pending(inode) || inode->truncating || inode->local_ops != 0;
+}
+
+/* The one used longest ago goes first; what is needed waits behind. */
+static void shrink_contents(struct mount *mount, const struct inode *keep)
+{
+    for (unsigned tries = 0; tries < 16 && mount->contents_bytes > FS_CONTENTS_MAX; tries++) {
+        struct inode *last = container_of(list_last(&mount->contents), struct inode, contents_node);
+
+        if (last == keep) {
+            return;
+        }
+        if (is_needed(last)) {
+            list_remove(&last->contents_node);
+            list_push_front(&mount->contents, &last->contents_node);
+        } else {
+            drop_contents(mount, last);
+        }
+    }
+}
+
+void inode_note_contents(struct mount *mount, struct inode *inode)
+{
+    uint64_t bytes =
+        inode->inline_data.capacity + inode->extents.capacity * sizeof(*inode->extents.extents);
+
+    mount->contents_bytes += bytes - inode->contents_bytes;
+    inode->contents_bytes = bytes;
+    list_remove(&inode->contents_node);
+    if (bytes != 0) {
+        list_push_front(&mount->contents, &inode->contents_node);
+        shrink_contents(mount, inode);
+    }
+}
+
+int inode_take_contents(struct mount *mount, struct inode *inode, const struct meta_reply *reply,
+                        uint64_t offset)
+{
+    int r = 0;
 
     if (reply->flags & META_DATA_INLINE) {
         buf_clear(&inode->inline_data);
         buf_append_slice(&inode->inline_data, reply->data);
         inode->contents = CONTENTS_INLINE;
-        return 0;
-    }
-    inode->contents = CONTENTS_EXTENTS;
-    if (reply->value <= offset) {
+    } else if (reply->value <= offset) {
         return -ERR_BAD_MESSAGE;
+    } else {
+        inode->contents = CONTENTS_EXTENTS;
+        r = extent_map_add(&inode->extents, offset, reply->value, reply->extents);
     }
-    r = extent_map_add(&inode->extents, offset, reply->value, reply->extents);
+    inode_note_contents(mount, inode);
     return r;
 }

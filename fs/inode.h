@@ -39,10 +39,12 @@ struct inode {
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     bool in_round;
-    bool flush_now;         /* somebody waits: do not wait for age */
-    bool truncating;        /* a SETATTR of the size is on its way: no flush */
-    bool kill_priv;         /* the next commit clears suid and sgid */
-    struct names names;     /* of a directory */
+    bool flush_now;                 /* somebody waits: do not wait for age */
+    bool truncating;                /* a SETATTR of the size is on its way: no flush */
+    bool kill_priv;                 /* the next commit clears suid and sgid */
+    struct list_node contents_node; /* in mount.contents: used last in front */
+    uint64_t contents_bytes;        /* accounted there */
+    struct names names;             /* of a directory */
     uint64_t names_cookie;  /* the batch behind this one would complete them; UINT64_MAX = none */
     uint64_t names_version; /* when they began to be read */
     unsigned local_ops; /* of fs/local.h, in flight: our attributes are newer than the server's */
@@ -60,6 +62,8 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
 uint64_t inode_size(const struct inode *inode);
 /* What we know of the contents is stale. */
 void inode_forget_contents(struct inode *inode);
+/* The contents known of this inode have grown or were used: others may have to go. */
+void inode_note_contents(struct mount *mount, struct inode *inode);
 bool inode_pending(const struct inode *inode);
 /* As the server's META_SET_KILL_PRIV leaves it. */
 static inline uint32_t mode_without_priv(uint32_t mode)
@@ -68,5 +72,5 @@ static inline uint32_t mode_without_priv(uint32_t mode)
 }
 
 /* The contents of a reply with META_WANT_DATA or of EXTENTS that asked from `offset`. */
-int must_check inode_take_contents(struct inode *inode, const struct meta_reply *reply,
-                                   uint64_t offset);
+int must_check inode_take_contents(struct mount *mount, struct inode *inode,
+                                   const struct meta_reply *reply, uint64_t offset);

@@ -119,6 +119,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->start_rest = config->subdir != NULL ? config->subdir : "";
     flush_init(mount);
     local_init(mount);
+    list_init(&mount->contents);
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;
     mount->meta.alone_changed = coherence_alone_changed;

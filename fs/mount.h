@@ -39,6 +39,8 @@ struct mount {
         struct meta_call reserve;
         int error; /* of an operation answered before: told by the next fsync of a directory */
     } local;
+    struct list contents; /* inodes with known contents, used last in front */
+    uint64_t contents_bytes;
     struct list space_queue; /* writes that wait for dirty_bytes to fall */
     unsigned rounds;         /* flush rounds in flight */
     struct env_timer flush_timer;

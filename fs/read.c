@@ -78,7 +78,7 @@ static void on_learned(struct meta_call *call)
 
     read->learning = false;
     if (r == 0 && read->version == read->inode->version) {
-        r = inode_take_contents(read->inode, &call->reply, call->request.offset);
+        r = inode_take_contents(read->mount, read->inode, &call->reply, call->request.offset);
     }
     read->version = read->inode->version;
     if (r < 0) {

@@ -35,7 +35,7 @@
  * owner's checkpoint holds them. */
 #define RAFT_TAIL_BYTES_MAX MiB(256)
 /* Behind the checkpoint so many entries stay for followers that lag a little. */
-#define RAFT_TAIL_KEEP_BYTES     MiB(32)
+#define RAFT_TAIL_KEEP_BYTES     MiB(8)
 #define RAFT_READS_MAX           65536 /* waiting at one node */
 #define RAFT_APPLY_SLICE         256   /* entries applied in one turn of the loop */
 #define RAFT_HELD_MAX            65536 /* messages waiting for the disk; above: dropped */
