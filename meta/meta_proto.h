@@ -177,12 +177,12 @@ enum meta_flag {
  * COMMIT: data = meta_commit_result records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE:
  * value = epoch of the cluster map. CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr
  * of the victim afterwards. RENAME: attr of what moved, value = ino of the replaced or exchanged
- * one, or 0. RESERVE_INOS (count): value = the first of the numbers, for ino2 of CREATE,
- * MKDIR, MKNOD and SYMLINK of this session. SCAN (data = first key, count = most pairs): data = length-prefixed keys and values
- * in turn, value = 1 at the end. The RPC status -ERR_NOT_LEADER: value = id of the leader or 0,
- * data = its address. Inline data may be shorter than the file: the rest reads as zeros; a file
- * without extents is inline, also an empty one. EXTENTS: value = UINT64_MAX: to the end of the
- * file; request size = length of the range wanted, 0 = all. */
+ * one, or 0. RESERVE_INOS (count): value = the first of the numbers, for ino2 of CREATE, MKDIR,
+ * MKNOD and SYMLINK of this session. SCAN (data = first key, count = most pairs): data =
+ * length-prefixed keys and values in turn, value = 1 at the end. The RPC status -ERR_NOT_LEADER:
+ * value = id of the leader or 0, data = its address. Inline data may be shorter than the file: the
+ * rest reads as zeros; a file without extents is inline, also an empty one. EXTENTS: value =
+ * UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. */
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \
