@@ -52,30 +52,43 @@ static int run_self(struct demo *demo, char *const argv[])
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* Is this process one of ours: was it told our cluster.conf? (Pids are used again.) */
+static bool is_ours(const struct demo *demo, pid_t pid)
+{
+    char path[64], line[4 * PATH_MAX];
+    size_t size, at = 0;
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    in = fopen(path, "re");
+    if (in == NULL) {
+        return false;
+    }
+    size = fread(line, 1, sizeof(line) - 1, in);
+    fclose(in);
+    line[size] = '\0';
+    while (at < size && strcmp(line + at, demo->conf) != 0) {
+        at += strlen(line + at) + 1;
+    }
+    return at < size;
+}
+
 /* The pid in DIR/run/NAME.pid if that process is alive and ours; else 0. */
 static pid_t pid_of(const struct demo *demo, const char *name)
 {
     char *path = mem_printf("%s/run/%s.pid", demo->dir, name);
     FILE *in = fopen(path, "re");
-    char exe[PATH_MAX], link[64];
-    long pid = 0;
-    ssize_t size;
+    int pid = 0;
 
     mem_free(path);
     if (in == NULL) {
         return 0;
     }
-    if (fscanf(in, "%ld", &pid) != 1 || pid <= 1 || kill((pid_t)pid, 0) < 0) {
+    if (fscanf(in, "%d", &pid) != 1 || pid <= 1 || kill(pid, 0) < 0) {
         pid = 0;
     }
     fclose(in);
-    snprintf(link, sizeof(link), "/proc/%ld/exe", pid);
-    size = pid ? readlink(link, exe, sizeof(exe) - 1) : -1;
-    if (size < 0) {
-        return 0;
-    }
-    exe[size] = '\0';
-    return strstr(exe, "keelfs") != NULL ? (pid_t)pid : 0;
+    return pid != 0 && is_ours(demo, pid) ? pid : 0;
 }
 
 static int start_server(struct demo *demo, const char *command, const char *kind, uint32_t id)

@@ -6,6 +6,7 @@
 #include "fs/coherence.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid)
 {
@@ -88,6 +89,7 @@ static void reply_entry(struct bridge_call *bc)
 static void set_open_flags(struct bridge_call *bc)
 {
     bc->fi.keep_cache = bc->call.keep_cache;
+    bc->fi.noflush = (bc->fi.flags & O_ACCMODE) == O_RDONLY; /* nothing to bring home at close */
     bc->fi.fh = bc->call.attr.ino;
 }
 

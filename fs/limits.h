@@ -16,11 +16,9 @@
 #define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
 #define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
 #define FS_CONTENTS_MAX       MiB(32) /* inline data and extents known of clean inodes */
-#define FS_LOCAL_MAX                                                                               \
-    512 /* operations answered before they were sent; half the session's window                    \
-         */
-#define FS_LOCAL_INOS    8192   /* inode numbers reserved at once */
-#define FS_NAMES_MAX     100000 /* of one directory, 8 MiB; above: no longer kept */
-#define FS_READDIR_BATCH 256
+#define FS_LOCAL_MAX          512 /* answered before they were sent: half of the session's window */
+#define FS_LOCAL_INOS         8192   /* inode numbers reserved at once */
+#define FS_NAMES_MAX          100000 /* of one directory, 8 MiB; above: no longer kept */
+#define FS_READDIR_BATCH      256
 #define FS_INTERRUPT_GRACE_NS                                                                      \
     NS_PER_S /* a handled signal does not end a call before; see fuse_request.c */
