@@ -17,8 +17,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define STOP_PATIENCE_MS 15000
-#define POLL_MS          20
+#define STOP_PATIENCE_MS    15000
+#define POLL_MS             20
+#define HEALTHY_PATIENCE_MS 10000
 
 extern char **environ;
 
@@ -206,6 +207,38 @@ static int show_status(struct demo *demo)
     return run_self(demo, argv);
 }
 
+static void pause_ms(unsigned ms)
+{
+    const struct timespec span = {.tv_nsec = (long)ms * 1000000};
+
+    nanosleep(&span, NULL);
+}
+
+static bool is_healthy(struct demo *demo)
+{
+    char *const argv[] = {demo->self, "status", "-c", demo->conf, NULL};
+    posix_spawn_file_actions_t quiet;
+    int status = -1;
+    pid_t pid;
+
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    if (posix_spawn(&pid, demo->self, &quiet, NULL, argv, environ) == 0) {
+        waitpid(pid, &status, 0);
+    }
+    posix_spawn_file_actions_destroy(&quiet);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The servers have found each other; a degraded cluster is mounted too, a little later. */
+static void wait_healthy(struct demo *demo)
+{
+    for (unsigned waited = 0; waited < HEALTHY_PATIENCE_MS && !is_healthy(demo);
+         waited += 5 * POLL_MS) {
+        pause_ms(5 * POLL_MS);
+    }
+}
+
 static int start(struct demo *demo, bool mount_too)
 {
     if (prepare(demo) != 0) {
@@ -224,6 +257,7 @@ static int start(struct demo *demo, bool mount_too)
     if (!mount_too) {
         return 0;
     }
+    wait_healthy(demo);
     if (mount_demo(demo) != 0) {
         cli_error("the servers run, but the mount failed; logs are in %s/log", demo->dir);
         return 1;
@@ -234,13 +268,6 @@ static int start(struct demo *demo, bool mount_too)
 }
 
 /* ---- stopping ---- */
-
-static void pause_ms(unsigned ms)
-{
-    const struct timespec span = {.tv_nsec = (long)ms * 1000000};
-
-    nanosleep(&span, NULL);
-}
 
 static void stop_process(const struct demo *demo, const char *name)
 {
