@@ -32,6 +32,13 @@ const char *cli_default_config(void)
     return path != NULL ? path : "/etc/keelfs/cluster.conf";
 }
 
+/* Called by mount.fuse for the type fuse.keelfs (as which the kernel shows our mounts, and which a
+ * remount names): keelfs SOURCE DIRECTORY -o OPTIONS. */
+static bool is_mount_helper(int argc, char **argv)
+{
+    return argc >= 5 && strcmp(argv[3], "-o") == 0;
+}
+
 static void usage(FILE *out)
 {
     fputs("usage: keelfs COMMAND [OPTIONS]\n\n"
@@ -62,6 +69,9 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0) {
             return commands[i].run(argc - 1, argv + 1);
         }
+    }
+    if (is_mount_helper(argc, argv)) {
+        return cmd_mount(argc, argv);
     }
     cli_error("unknown command '%s'; `keelfs --help` lists them", argv[1]);
     return EXIT_USAGE;

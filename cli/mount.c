@@ -77,7 +77,10 @@ static bool is_ignored(const char *option)
             return true;
         }
     }
-    return strncmp(option, "x-", 2) == 0 || strncmp(option, "comment=", 8) == 0;
+    /* The kernel's own words come back from /proc/mounts at a remount. */
+    return strncmp(option, "x-", 2) == 0 || strncmp(option, "comment=", 8) == 0 ||
+           strncmp(option, "user_id=", 8) == 0 || strncmp(option, "group_id=", 9) == 0 ||
+           strncmp(option, "max_read=", 9) == 0;
 }
 
 static bool set_flag(struct mount_options *options, const char *option)

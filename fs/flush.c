@@ -21,6 +21,7 @@
 #include "fs/call.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
+#include "fs/local.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -371,6 +372,9 @@ static void end_waiters(struct inode *inode)
         inode->write_error = 0;
         list_remove(node);
         call->waiting_flush = false;
+        if (error == 0 && inode->local_ops != 0 && local_wait(call)) {
+            continue; /* attributes set after the commit was sent are asked for too */
+        }
         fs_call_finish(call, error);
     }
     inode->flush_now = !list_empty(&inode->flush_waiters);
