@@ -28,7 +28,7 @@
 #define META_PARKED_MAX        META_CLIENT_WINDOW /* requests of a session ahead of their turn */
 #define META_PROPOSALS_MAX     4096               /* not applied yet; above: the client retries */
 #define META_READS_MAX         4096               /* waiting for their read index */
-#define META_CHECKPOINT_BYTES  MiB(16) /* as much log is in memory: 64 MiB RSS in all */
+#define META_CHECKPOINT_BYTES  MiB(16)            /* as much log is in memory: 64 MiB RSS in all */
 #define META_CHECKPOINT_NS     (30 * NS_PER_S)
 #define META_DELETE_QUEUE_LONG 100000 /* chunks: health says so */
 #define META_STATE_CHECK_NS    (5 * NS_PER_S)

@@ -66,7 +66,8 @@ hits=$(git grep -nE '\b(TODO|FIXME|XXX|HACK)\b' -- '*.c' '*.h' 'mount-scripts/*'
 
 # ---- formatting, where the tool is ----
 if command -v clang-format >/dev/null; then
-    git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -E 'error:' | head -n 20 && bad=1
+    hits=$(git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -E 'error:' | head -n 20)
+    [ -z "$hits" ] || say "formatting: $hits"
 fi
 [ $bad = 0 ] && echo "tidy: clean"
 exit $bad
