@@ -20,7 +20,8 @@
     X(ERR_WRONG_NODE, EIO, "the data directory belongs to another node")                           \
     X(ERR_DISCONNECTED, 0, "the connection was lost")                                              \
     X(ERR_REPAIR, 0, "the node is repairing its log and does not vote or serve")                   \
-    X(ERR_NOT_FOUND, EIO, "no server holds the chunk")
+    X(ERR_NOT_FOUND, EIO, "no server holds the chunk")                                             \
+    X(ERR_JOURNAL_FULL, 0, "too much data is journalled: it has to go into chunks")
 
 enum err_code {
     ERR_FIRST = 10000,

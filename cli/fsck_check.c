@@ -101,6 +101,12 @@ static struct fsck_inode *owner_of(struct fsck *fsck, uint64_t data_id)
     return owner;
 }
 
+static void add_journalled(struct fsck_journal *journal, uint64_t data, uint64_t offset)
+{
+    journal->count++;
+    journal->sum += hash_mix64(hash_mix64(data) + offset);
+}
+
 static int add_extent(struct fsck *fsck, struct slice key, struct slice value)
 {
     uint64_t data = record_key_number(key, 0), offset = record_key_number(key, 1);
@@ -117,7 +123,16 @@ static int add_extent(struct fsck *fsck, struct slice key, struct slice value)
     fsck->last_data = data;
     fsck->last_end = offset + extent.length;
     owner_of(fsck, data)->extent_bytes += extent.length;
-    chunk_of(fsck, extent.session, extent.seq)->used += extent.length;
+    if (extent.data.size == 0) {
+        chunk_of(fsck, extent.session, extent.seq)->used += extent.length;
+        return 0;
+    }
+    add_journalled(&fsck->journalled, data, offset);
+    fsck->journal_bytes += extent.data.size;
+    if (extent.data.size != extent.length) {
+        problem(fsck, "journalled extent of data %" PRIu64 " at %" PRIu64 " has %zu of %u bytes",
+                data, offset, extent.data.size, extent.length);
+    }
     return 0;
 }
 
@@ -159,6 +174,9 @@ static int add_by_letter(struct fsck *fsck, struct slice key, struct slice value
         return add_extent(fsck, key, value);
     case 'I':
         return add_inode(fsck, key, value);
+    case 'J':
+        add_journalled(&fsck->journal, record_key_number(key, 0), record_key_number(key, 1));
+        return 0;
     case 'U':
         return add_chunk(fsck, key, value);
     case 'O':
@@ -309,6 +327,21 @@ static void check_chunk(struct fsck *fsck, const struct fsck_chunk *chunk, unsig
     }
 }
 
+static void check_journal(struct fsck *fsck)
+{
+    if (fsck->journalled.count != fsck->journal.count ||
+        fsck->journalled.sum != fsck->journal.sum) {
+        problem(fsck,
+                "%" PRIu64 " extents are journalled, the records that say so are %" PRIu64
+                " or name others",
+                fsck->journalled.count, fsck->journal.count);
+    }
+    if (fsck->has_volume && fsck->volume.journal_bytes != fsck->journal_bytes) {
+        problem(fsck, "the volume counts %" PRIu64 " journalled bytes, there are %" PRIu64,
+                fsck->volume.journal_bytes, fsck->journal_bytes);
+    }
+}
+
 void fsck_finish(struct fsck *fsck, unsigned copies)
 {
     struct map_slot *slot;
@@ -318,6 +351,7 @@ void fsck_finish(struct fsck *fsck, unsigned copies)
         problem(fsck, "the volume record is not there");
     }
     check_inodes(fsck);
+    check_journal(fsck);
     while ((slot = map_next(&fsck->chunks, &at)) != NULL) {
         check_chunk(fsck, slot->value, copies);
     }

@@ -20,6 +20,10 @@ struct fsck {
     bool has_volume;
     uint64_t records, dentries, extents, orphans, gone;
     uint64_t last_data, last_end; /* of the extent before, for overlaps */
+    struct fsck_journal {
+        uint64_t count, sum; /* of the places named, order does not matter */
+    } journalled, journal;   /* extents that carry bytes; records that say which do */
+    uint64_t journal_bytes;
     /* Found. */
     struct fsck_problem *problems;
     size_t problem_count;

@@ -216,6 +216,8 @@ static json_t *report_of(struct view *view)
         json_object_set_new(report, "used_bytes", json_integer((json_int_t)leader->used_bytes));
         json_object_set_new(report, "orphans", json_integer((json_int_t)leader->orphans));
         json_object_set_new(report, "delete_queue", json_integer((json_int_t)leader->delete_queue));
+        json_object_set_new(report, "journal_bytes",
+                            json_integer((json_int_t)leader->journal_bytes));
     }
     return report;
 }

@@ -3,16 +3,40 @@
 #include "base/mem.h"
 #include "fs/limits.h"
 
+/* The bytes of journalled extents are ours. */
+static void free_data(struct extent_map *map)
+{
+    for (size_t i = 0; i < map->count; i++) {
+        mem_free((void *)(uintptr_t)map->extents[i].data.data);
+    }
+    map->data_bytes = 0;
+}
+
 void extent_map_clear(struct extent_map *map)
 {
+    free_data(map);
     map->from = map->to = 0;
     map->count = 0;
 }
 
 void extent_map_deinit(struct extent_map *map)
 {
+    free_data(map);
     mem_free(map->extents);
     *map = (struct extent_map){0};
+}
+
+static struct slice copy_data(struct extent_map *map, struct slice data)
+{
+    uint8_t *copy;
+
+    if (data.size == 0) {
+        return (struct slice){0};
+    }
+    copy = mem_alloc(data.size);
+    memcpy(copy, data.data, data.size);
+    map->data_bytes += data.size;
+    return slice_make(copy, data.size);
 }
 
 static int append(struct extent_map *map, struct slice record)
@@ -21,7 +45,8 @@ static int append(struct extent_map *map, struct slice record)
     uint64_t end;
 
     if (meta_extent_decode(&extent, record) < 0 || extent.length == 0 ||
-        __builtin_add_overflow(extent.offset, extent.length, &end)) {
+        __builtin_add_overflow(extent.offset, extent.length, &end) ||
+        (extent.data.size != 0 && extent.data.size != extent.length)) {
         return -ERR_BAD_MESSAGE;
     }
     if (map->count > 0) {
@@ -38,6 +63,7 @@ static int append(struct extent_map *map, struct slice record)
         map->capacity = map->capacity ? map->capacity * 2 : 8;
         map->extents = mem_realloc(map->extents, map->capacity * sizeof(*map->extents));
     }
+    extent.data = copy_data(map, extent.data);
     map->extents[map->count++] = extent;
     return 0;
 }

@@ -1,7 +1,8 @@
 #pragma once
 /*
  * extent_map: the part of an inode's extents that the mount knows: one covered range of the file
- * and the extents in it, sorted. What is covered and in no extent is a hole. Pure.
+ * and the extents in it, sorted, with the bytes of journalled ones. What is covered and in no
+ * extent is a hole. Pure.
  */
 #include "meta/meta_proto.h"
 
@@ -10,6 +11,7 @@ struct extent_map {
     struct meta_extent *extents;
     size_t count;
     size_t capacity;
+    size_t data_bytes; /* of journalled extents */
 };
 
 void extent_map_deinit(struct extent_map *map);

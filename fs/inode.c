@@ -147,8 +147,9 @@ static void shrink_contents(struct mount *mount, const struct inode *keep)
 
 void inode_note_contents(struct mount *mount, struct inode *inode)
 {
-    uint64_t bytes =
-        inode->inline_data.capacity + inode->extents.capacity * sizeof(*inode->extents.extents);
+    uint64_t bytes = inode->inline_data.capacity +
+                     inode->extents.capacity * sizeof(*inode->extents.extents) +
+                     inode->extents.data_bytes;
 
     mount->contents_bytes += bytes - inode->contents_bytes;
     inode->contents_bytes = bytes;

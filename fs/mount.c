@@ -5,6 +5,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
+#include "fs/settle.h"
 
 #include <errno.h>
 
@@ -82,6 +83,11 @@ static bool on_is_open(struct meta_client *client, uint64_t ino)
     return mount->opening != 0 || (inode != NULL && (inode->opens != 0 || inode_pending(inode)));
 }
 
+static void on_settle(struct meta_client *client, uint64_t ino)
+{
+    settle_ask(client->data, ino);
+}
+
 static void on_map(struct meta_client *client, const struct cluster_map *map)
 {
     struct mount *mount = client->data;
@@ -118,6 +124,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->root_ino = META_ROOT_INO;
     mount->start_rest = config->subdir != NULL ? config->subdir : "";
     flush_init(mount);
+    settle_init(mount);
     local_init(mount);
     list_init(&mount->contents);
     mount->meta.data = mount;
@@ -125,6 +132,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.alone_changed = coherence_alone_changed;
     mount->meta.is_open = on_is_open;
     mount->meta.map_changed = on_map;
+    mount->meta.settle = on_settle;
     mount->meta.closed = on_meta_closed;
     chunk_client_init(&mount->chunks, env, &mount->config.identity, config->write_quorum);
     mount->chunks.data = mount;
@@ -135,12 +143,18 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
 static void on_all_drained(struct mount *mount)
 {
     env_timer_stop(mount->env, &mount->flush_timer);
+    settle_deinit(mount);
     meta_client_close(&mount->meta);
+}
+
+static void on_all_settled(struct mount *mount)
+{
+    local_drain(mount, on_all_drained);
 }
 
 static void on_all_flushed(struct mount *mount)
 {
-    local_drain(mount, on_all_drained);
+    settle_all(mount, on_all_settled);
 }
 
 void mount_close(struct mount *mount)

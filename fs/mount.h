@@ -9,6 +9,9 @@
 #include "fs/inode.h"
 #include "meta/meta_client.h"
 
+/* Of flush rounds: data into chunks first, or carried in the commit. */
+enum round_kind { ROUND_JOURNAL, ROUND_CHUNKS, ROUND_KINDS };
+
 struct mount_config {
     struct rpc_identity identity;
     const char *const *meta_addresses;
@@ -41,8 +44,17 @@ struct mount {
     } local;
     struct list contents; /* inodes with known contents, used last in front */
     uint64_t contents_bytes;
-    struct list space_queue; /* writes that wait for dirty_bytes to fall */
-    unsigned rounds;         /* flush rounds in flight */
+    struct list space_queue;      /* writes that wait for dirty_bytes to fall */
+    unsigned rounds[ROUND_KINDS]; /* flush rounds in flight */
+    struct settle_state {
+        struct map files;    /* ino -> struct settle_file */
+        struct list queue;   /* of those that no op works on, oldest first */
+        uint64_t bytes;      /* journalled by us, not settled */
+        uint64_t refused_ns; /* the service had no room for more then */
+        unsigned running;
+        struct env_timer timer;
+        void (*done)(struct mount *mount); /* of settle_all */
+    } settle;
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */

@@ -55,6 +55,8 @@ struct meta_client {
     void (*alone_changed)(struct meta_client *client, bool alone);
     /* Does this mount hold the unlinked inode open? */
     bool (*is_open)(struct meta_client *client, uint64_t ino);
+    /* The inode has journalled data that nobody else moves into chunks. */
+    void (*settle)(struct meta_client *client, uint64_t ino);
     void (*map_changed)(struct meta_client *client, const struct cluster_map *map);
     void (*closed)(struct meta_client *client);
     uint64_t chunk_low; /* the owner's: see meta_request; told to the server with each request */

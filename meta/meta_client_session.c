@@ -97,6 +97,14 @@ static void answer_orphans(struct meta_client *client, struct slice inos)
     }
 }
 
+static void settle(struct meta_client *client, struct slice inos)
+{
+    for (size_t i = 0; client->settle != NULL && i + 8 <= inos.size && i / 8 < META_SETTLE_ASK;
+         i += 8) {
+        client->settle(client, bytes_get_le64(inos.data + i));
+    }
+}
+
 /* ---- the cluster map ---- */
 
 static void on_map(struct rpc_call *call, struct rpc_reply *reply)
@@ -170,6 +178,7 @@ static void session_opened(struct meta_client *client, const struct meta_reply *
 static void kept_alive(struct meta_client *client, const struct meta_reply *answer)
 {
     answer_orphans(client, answer->data);
+    settle(client, answer->extents);
     renewed(client, answer);
     if (answer->value > client->map_epoch) {
         meta_client_fetch_map(client);

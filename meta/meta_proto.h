@@ -12,15 +12,16 @@
 
 #include <sys/stat.h>
 
-#define META_NAME_MAX        255
-#define META_SYMLINK_MAX     4095
-#define META_XATTR_VALUE_MAX 65536
-#define META_INLINE_MAX      KiB(8) /* file data up to this lives in the inode record */
-#define META_GROUPS_MAX      256    /* supplementary groups, u32 little endian each */
-#define META_EXTENTS_MAX     2048   /* a commit of one inode carries at most so many */
-#define META_BODY_MAX        KiB(120)
-#define META_ROOT_INO        UINT64_C(1)
-#define META_BLOCK_SIZE      4096
+#define META_NAME_MAX           255
+#define META_SYMLINK_MAX        4095
+#define META_XATTR_VALUE_MAX    65536
+#define META_INLINE_MAX         KiB(8)  /* file data up to this lives in the inode record */
+#define META_GROUPS_MAX         256     /* supplementary groups, u32 little endian each */
+#define META_JOURNAL_EXTENT_MAX KiB(16) /* bytes carried by one extent of a COMMIT */
+#define META_EXTENTS_MAX        2048    /* a commit of one inode carries at most so many */
+#define META_BODY_MAX           KiB(120)
+#define META_ROOT_INO           UINT64_C(1)
+#define META_BLOCK_SIZE         4096
 
 /*  name, is it a mutation (logged) */
 #define META_OPS(X)                                                                                \
@@ -54,7 +55,8 @@
     X(STATE_CHECK, 1)                                                                              \
     X(VOLUME_FORMAT, 1)                                                                            \
     X(SCAN, 0)                                                                                     \
-    X(RESERVE_INOS, 1)
+    X(RESERVE_INOS, 1)                                                                             \
+    X(SETTLE, 1)
 
 enum meta_op {
     META_OP_NONE,
@@ -102,6 +104,7 @@ enum meta_flag {
     META_TRUNCATE = 1024,    /* CREATE of an existing file with O_TRUNC */
     META_CLIENT_TIME = 4096, /* inodes' times come from request.ctime: an operation that was
                                 answered by a mount that is alone, before it was sent */
+    META_JOURNALLED = 8192,  /* EXTENTS: only journalled ones */
     META_RELEASED = 2048,    /* KEEPALIVE: this mount no longer relies on being alone */
 };
 
@@ -170,7 +173,8 @@ enum meta_flag {
     F(bytes, extents,     META_BODY_MAX,           1)
 /* error: 0, an errno, or an err_code, positive. index: Raft index at which this took effect.
  * attr: one meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2
- * = lease, data = u64 LE inode numbers of orphans to answer for. READDIR: data = length-prefixed
+ * = lease, data = u64 LE inode numbers of orphans to answer for, extents = u64 LE inode numbers
+ * of files to settle. READDIR: data = length-prefixed
  * meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE:
  * data = whole inline data; else extents = length-prefixed meta_extent records covering [offset,
  * value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data.
@@ -191,8 +195,22 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(u64,   chunk_session, 0,                     1)       \
     F(u64,   chunk_seq,   0,                       1)       \
     F(u32,   chunk_offset, 0,                      1)       \
-    F(u32,   flags,       0,                       1)
-/* offset: in the file. chunk_offset: in the chunk's plain bytes. */
+    F(u32,   flags,       0,                       1)       \
+    F(bytes, data,        META_JOURNAL_EXTENT_MAX, 1)
+/* offset: in the file. chunk_offset: in the chunk's plain bytes. data: empty, or the extent is
+ * journalled: these are its `length` bytes. In a COMMIT a journalled one names no chunk (zeros); in
+ * a reply chunk_session and chunk_seq name the COMMIT that it came with. */
+
+/* SETTLE: what of [offset, offset + length) is still journalled by the COMMIT {from_session,
+ * from_seq} lies in the chunk from now on, the range's first byte at chunk_offset. */
+#define META_SETTLE_RECORD(F)                               \
+    F(u64,   offset,      0,                       1)       \
+    F(u32,   length,      0,                       1)       \
+    F(u64,   from_session, 0,                      1)       \
+    F(u64,   from_seq,    0,                       1)       \
+    F(u64,   chunk_session, 0,                     1)       \
+    F(u64,   chunk_seq,   0,                       1)       \
+    F(u32,   chunk_offset, 0,                      1)
 
 #define META_DIRENT(F)                                      \
     F(u64,   ino,         0,                       1)       \
@@ -253,7 +271,8 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(bytes, health,      KiB(4),                  1)       \
     F(bytes, cluster_uuid, 16,                     1)       \
     F(u64,   checkpoints, 0,                       1)       \
-    F(u64,   state_hash,  0,                       1)
+    F(u64,   state_hash,  0,                       1)       \
+    F(u64,   journal_bytes, 0,                     1)
 
 /* heard_ms: since it was last heard of, UINT64_MAX = never; 0 for the server that answers. */
 #define META_STATUS_MEMBER(F)                               \
@@ -275,6 +294,7 @@ SCHEMA_DEFINE(meta_request, META_REQUEST);
 SCHEMA_DEFINE(meta_attr, META_ATTR);
 SCHEMA_DEFINE(meta_reply, META_REPLY);
 SCHEMA_DEFINE(meta_extent, META_EXTENT);
+SCHEMA_DEFINE(meta_settle, META_SETTLE_RECORD);
 SCHEMA_DEFINE(meta_dirent, META_DIRENT);
 SCHEMA_DEFINE(meta_commit, META_COMMIT_RECORD);
 SCHEMA_DEFINE(meta_commit_result, META_COMMIT_RESULT);

@@ -87,6 +87,7 @@ struct meta_server {
     uint64_t alone_until_ns; /* it may rely on being alone until then */
     struct map orphans;      /* ino -> meta_orphan: who has answered */
     uint64_t orphan_cursor;  /* of the tick */
+    uint64_t settle_cursor;  /* data id of the file that a session was asked to settle last */
     bool freeing;            /* an ORPHAN_FREE is proposed */
     bool formatting;         /* a VOLUME_FORMAT is */
     uint64_t state_check_ns, state_check_index;

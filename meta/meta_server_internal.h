@@ -112,6 +112,10 @@ void server_orphans_ask(struct meta_server *server, struct meta_session *session
 void server_orphans_tick(struct meta_server *server);
 void server_orphans_clear(struct meta_server *server);
 
+/* ---- meta_server_journal.c ---- */
+/* Appends inodes with journalled data whose writer has not settled it in time. */
+void server_settle_ask(struct meta_server *server, struct buf *out_inos);
+
 /* ---- meta_server_read.c ---- */
 /* Serves the request from the applied state once that is known to be the newest. */
 void server_read(struct meta_server *server, struct rpc_request *request);

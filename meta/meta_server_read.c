@@ -289,6 +289,7 @@ void server_status(struct meta_server *server, struct rpc_request *request)
                                   .used_bytes = server->ns.volume.used_bytes,
                                   .orphans = server->ns.volume.orphans,
                                   .delete_queue = server->ns.volume.delete_queue,
+                                  .journal_bytes = server->ns.volume.journal_bytes,
                                   .map_epoch = server->ns.volume.map_epoch,
                                   .health = buf_slice(&health),
                                   .cluster_uuid = slice_make(server->identity.cluster_uuid, 16),

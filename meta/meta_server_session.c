@@ -372,6 +372,7 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
 {
     struct meta_session *session = server_session(server, message->session);
     cleanup(buf_deinit) struct buf inos = {0};
+    cleanup(buf_deinit) struct buf settle = {0};
     struct meta_reply reply = {.index = server->tree->applied_index,
                                .value = server->ns.volume.map_epoch,
                                .value2 = META_LEASE_NS};
@@ -388,6 +389,8 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
     server_orphans_answered(server, session->id, message->data);
     server_orphans_ask(server, session, &inos);
     reply.data = buf_slice(&inos);
+    server_settle_ask(server, &settle);
+    reply.extents = buf_slice(&settle);
     if (grant_alone(server, session->id)) {
         reply.flags |= META_ALONE;
     }

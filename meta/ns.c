@@ -123,6 +123,7 @@ static const struct handler handlers[META_OP_END] = {
     [META_SETXATTR] = {ns_setxattr, true},
     [META_REMOVEXATTR] = {ns_removexattr, true},
     [META_COMMIT] = {ns_commit, true},
+    [META_SETTLE] = {ns_settle, true},
     [META_RESERVE_INOS] = {ns_reserve_inos, true},
     [META_ORPHAN_FREE] = {ns_orphan_free, false},
     [META_SESSION_EXPIRE] = {session_expire, false},

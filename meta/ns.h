@@ -46,6 +46,8 @@ bool ns_get_session(struct ns *ns, uint64_t session, struct record_session *out_
 /* Chunks dead since before `before`, at most `max`, appended as ids (chunk_proto.h). */
 unsigned ns_dead_chunks(struct ns *ns, uint64_t before, unsigned max, struct buf *out_ids);
 bool ns_get_chunk(struct ns *ns, uint64_t session, uint64_t seq, struct record_chunk *out_record);
+/* The first journalled extent of the first data id behind `after`; false at the end. */
+bool ns_next_journal(struct ns *ns, uint64_t after, uint64_t *out_data, struct record_journal *out);
 /* Does the operation take its turn in its session (meta_request.seq)? */
 bool ns_op_sequenced(unsigned op);
 /* The encoded cluster map; false when there is none. Good until the next call. */

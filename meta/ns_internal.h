@@ -21,6 +21,22 @@ struct dentry {
     uint8_t n;
 };
 
+struct extent {
+    uint64_t offset;        /* in the file */
+    struct record_extent r; /* its data is borrowed: from the tree until the next change, or from
+                               the request */
+};
+
+static inline uint64_t extent_end(const struct extent *extent)
+{
+    return extent->offset + extent->r.length;
+}
+
+static inline bool extent_is_journalled(const struct extent *extent)
+{
+    return extent->r.data.size != 0;
+}
+
 /* ---- ns_inode.c ---- */
 void inode_deinit(struct inode *inode);
 /* -ESTALE when there is none. Zero *out_inode first; inode_deinit ends it. */
@@ -87,6 +103,21 @@ int must_check ns_rename(struct ns *ns);
 int must_check ns_setattr(struct ns *ns);
 
 /* ---- ns_extent.c ---- */
+/* So many more bytes of the chunk are named by extents. */
+void chunk_ref(struct ns *ns, uint64_t session, uint64_t seq, uint64_t bytes);
+/* May this request name that chunk? 0, -ESTALE or -ERR_SESSION_EXPIRED. */
+int must_check chunk_check(struct ns *ns, uint64_t session, uint64_t seq);
+void extent_put(struct ns *ns, uint64_t data, const struct extent *extent);
+/* The first extent that ends behind `from`. */
+bool extent_at(struct ns *ns, uint64_t data, uint64_t from, struct extent *out_extent);
+/* Cuts [from, to), which the extent overlaps, out of it. Returns the bytes that went. */
+uint64_t extent_cut(struct ns *ns, uint64_t data, const struct extent *whole, uint64_t from,
+                    uint64_t to);
+/* Stored bytes of the inode, and of the volume. */
+void inode_account(struct ns *ns, struct inode *inode, uint64_t added, uint64_t removed);
+void inode_set_content(struct ns *ns, struct inode *inode, struct slice content);
+/* All extents go: the file's data is inline again. */
+void inode_drop_data(struct ns *ns, struct inode *inode);
 /* Drops [from, to) of the data; at most *budget extents. False when some are left. */
 bool extents_punch(struct ns *ns, uint64_t data, uint64_t from, uint64_t to, unsigned *budget,
                    uint64_t *io_bytes);
@@ -96,7 +127,19 @@ void inode_truncate(struct ns *ns, struct inode *inode, uint64_t size);
 void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint64_t length,
                 unsigned max);
 int must_check ns_extents(struct ns *ns);
+
+/* ---- ns_commit.c ---- */
 int must_check ns_commit(struct ns *ns);
+
+/* ---- ns_journal.c ---- */
+/* The extent, which was put, is journalled. */
+void journal_add(struct ns *ns, const struct inode *inode, const struct extent *extent);
+/* [begin, end) of the journalled extent goes; what is left of it on either side stays. */
+void journal_cut(struct ns *ns, uint64_t data, const struct extent *extent, uint64_t begin,
+                 uint64_t end);
+/* Where the first journalled extent at or behind `offset` begins. */
+bool journal_next(struct ns *ns, uint64_t data, uint64_t offset, uint64_t *out_offset);
+int must_check ns_settle(struct ns *ns);
 
 /* ---- ns_xattr.c ---- */
 void xattrs_free(struct ns *ns, uint64_t ino);

@@ -6,6 +6,7 @@ SCHEMA_IMPLEMENT(record_volume, RECORD_VOLUME)
 SCHEMA_IMPLEMENT(record_inode, RECORD_INODE)
 SCHEMA_IMPLEMENT(record_dentry, RECORD_DENTRY)
 SCHEMA_IMPLEMENT(record_extent, RECORD_EXTENT)
+SCHEMA_IMPLEMENT(record_journal, RECORD_JOURNAL)
 SCHEMA_IMPLEMENT(record_xattr, RECORD_XATTR)
 SCHEMA_IMPLEMENT(record_session, RECORD_SESSION)
 SCHEMA_IMPLEMENT(record_chunk, RECORD_CHUNK)
@@ -51,6 +52,11 @@ struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq)
 struct record_key record_key_inode(uint64_t ino)
 {
     return make('I', 1, &ino);
+}
+
+struct record_key record_key_journal(uint64_t data, uint64_t offset)
+{
+    return make('J', 2, (uint64_t[]){data, offset});
 }
 
 struct record_key record_key_orphan(uint64_t ino)

@@ -8,6 +8,8 @@
  *     E data offset            extent of a file; data: the inode's data id
  *     G time session seq       delete queue: chunk dead since `time`
  *     I ino                    inode
+ *     J data offset            journalled extent: its bytes are in the extent's record, and are to
+ *                              be moved into a chunk
  *     O ino                    orphan: unlinked, not freed yet; or data cut off from its inode
  *     R session seq            reply to a mutation, until the client has it
  *     S session                session
@@ -37,6 +39,7 @@ struct record_key record_key_dentry(uint64_t dir, uint64_t hash, uint8_t n);
 struct record_key record_key_extent(uint64_t data, uint64_t offset);
 struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq);
 struct record_key record_key_inode(uint64_t ino);
+struct record_key record_key_journal(uint64_t data, uint64_t offset);
 struct record_key record_key_orphan(uint64_t ino);
 struct record_key record_key_reply(uint64_t session, uint64_t seq);
 struct record_key record_key_session(uint64_t session);
@@ -69,8 +72,10 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   delete_queue, 0,                      1)       \
     F(u64,   sessions,    0,                       1)       \
     F(u64,   map_epoch,   0,                       1)       \
-    F(u64,   time,        0,                       1)
-/* used_bytes: of file data, inline and in chunks. time: the newest stamp. */
+    F(u64,   time,        0,                       1)       \
+    F(u64,   journal_bytes, 0,                     1)
+/* used_bytes: of file data, wherever it is. time: the newest stamp. journal_bytes: of data in
+ * journalled extents. */
 
 #define RECORD_INODE(F)                                     \
     F(u32,   mode,        0,                       1)       \
@@ -101,7 +106,14 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   session,     0,                       1)       \
     F(u64,   seq,         0,                       1)       \
     F(u32,   chunk_offset, 0,                      1)       \
-    F(u32,   flags,       0,                       1)
+    F(u32,   flags,       0,                       1)       \
+    F(bytes, data,        META_JOURNAL_EXTENT_MAX, 1)
+/* data: empty, or the extent is journalled: the bytes themselves, and {session, seq} names the
+ * COMMIT that brought them instead of a chunk. */
+
+#define RECORD_JOURNAL(F)                                   \
+    F(u64,   ino,         0,                       1)       \
+    F(u64,   since,       0,                       1)
 
 #define RECORD_XATTR(F)                                     \
     F(bytes, name,        META_NAME_MAX,           1)       \
@@ -131,6 +143,7 @@ SCHEMA_DEFINE(record_volume, RECORD_VOLUME);
 SCHEMA_DEFINE(record_inode, RECORD_INODE);
 SCHEMA_DEFINE(record_dentry, RECORD_DENTRY);
 SCHEMA_DEFINE(record_extent, RECORD_EXTENT);
+SCHEMA_DEFINE(record_journal, RECORD_JOURNAL);
 SCHEMA_DEFINE(record_xattr, RECORD_XATTR);
 SCHEMA_DEFINE(record_session, RECORD_SESSION);
 SCHEMA_DEFINE(record_chunk, RECORD_CHUNK);

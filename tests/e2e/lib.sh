@@ -106,7 +106,7 @@ finish() {
         umount -l "$mountpoint"
     done
     for pidfile in "$WORK"/run/*.pid; do
-        [ -e "$pidfile" ] && kill -9 "$(cat "$pidfile")" 2>/dev/null
+        [ -e "$pidfile" ] && kill -9 "$(cat "$pidfile" 2>/dev/null)" 2>/dev/null
     done
     if complaints >/dev/null; then
         not_ok "a process died of a bug: $(complaints | tr '\n' ' ')"

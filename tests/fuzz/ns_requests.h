@@ -66,6 +66,14 @@ static inline void fuzz_extents(const struct fuzz_source *from, uint64_t session
             .chunk_offset = from->below(4) == 0 ? (uint32_t)from->number(UINT32_MAX) : 4096,
         };
 
+        if (from->below(3) == 0) { /* journalled, mostly as it should be */
+            extent.data = from->bytes(META_JOURNAL_EXTENT_MAX);
+            if (from->below(8) != 0) {
+                extent.length = (uint32_t)extent.data.size;
+                extent.chunk_session = extent.chunk_seq = extent.chunk_offset = 0;
+            }
+        }
+
         buf_clear(&bytes);
         meta_extent_encode(&extent, &bytes);
         schema_write_bytes(out, buf_slice(&bytes));
@@ -108,6 +116,34 @@ static inline void fuzz_commits(struct fuzz_ns *world, const struct fuzz_source 
     }
 }
 
+/* The records of a SETTLE: what is journalled, mostly. */
+static inline void fuzz_settles(struct fuzz_ns *world, const struct fuzz_source *from,
+                                uint64_t session, struct buf *out)
+{
+    for (size_t i = 0; i < world->array.count && out->size < KiB(4); i++) {
+        struct slice key = buf_slice(&world->array.pairs[i].key);
+        struct record_extent extent;
+        cleanup(buf_deinit) struct buf bytes = {0};
+        struct meta_settle settle;
+
+        if (!record_key_is(key, 'E') || from->below(2) == 0 ||
+            record_extent_decode(&extent, buf_slice(&world->array.pairs[i].value)) < 0) {
+            continue;
+        }
+        settle = (struct meta_settle){
+            .offset = record_key_number(key, 1) + from->below(2) * 100,
+            .length = from->below(8) == 0 ? (uint32_t)from->number(UINT32_MAX) : extent.length,
+            .from_session = extent.session,
+            .from_seq = extent.seq,
+            .chunk_session = session,
+            .chunk_seq = from->below(8) == 0 ? from->number(UINT64_MAX) : from->below(40),
+            .chunk_offset = from->below(8) == 0 ? (uint32_t)from->number(UINT32_MAX) : 0,
+        };
+        meta_settle_encode(&settle, &bytes);
+        schema_write_bytes(out, buf_slice(&bytes));
+    }
+}
+
 /* One that lives; opens another when few are left. */
 static inline uint64_t fuzz_session(struct fuzz_ns *world, const struct fuzz_source *from)
 {
@@ -129,8 +165,8 @@ static inline uint64_t fuzz_session(struct fuzz_ns *world, const struct fuzz_sou
 static inline struct meta_request fuzz_request(struct fuzz_ns *world,
                                                const struct fuzz_source *from, struct buf *body)
 {
-    static const uint8_t often[] = {META_COMMIT, META_COMMIT,  META_CREATE, META_MKDIR,
-                                    META_RENAME, META_SETATTR, META_UNLINK, META_LINK};
+    static const uint8_t often[] = {META_COMMIT, META_COMMIT,  META_CREATE, META_MKDIR, META_RENAME,
+                                    META_SETTLE, META_SETATTR, META_UNLINK, META_LINK};
     struct record_session record = {0};
     struct meta_request request = {
         .op = from->below(2) ? often[from->below(ARRAY_SIZE(often))]
@@ -160,6 +196,10 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
                       : from->number(UINT64_MAX);
     if (request.op == META_COMMIT && from->below(10) != 0) {
         fuzz_commits(world, from, request.session, body);
+        request.data = buf_slice(body);
+    } else if (request.op == META_SETTLE && from->below(10) != 0) {
+        fuzz_settles(world, from, request.session, body);
+        request.ino = fuzz_ino(world, from);
         request.data = buf_slice(body);
     } else if (request.op == META_ORPHAN_FREE || request.op == META_CHUNKS_DELETED) {
         for (uint64_t i = from->below(4); i > 0; i--) {

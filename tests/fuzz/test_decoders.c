@@ -91,6 +91,7 @@ static struct slice any_bytes(uint64_t max)
     X(meta_attr, META_ATTR)                                                                        \
     X(meta_reply, META_REPLY)                                                                      \
     X(meta_extent, META_EXTENT)                                                                    \
+    X(meta_settle, META_SETTLE_RECORD)                                                             \
     X(meta_dirent, META_DIRENT)                                                                    \
     X(meta_commit, META_COMMIT_RECORD)                                                             \
     X(meta_commit_result, META_COMMIT_RESULT)                                                      \
@@ -102,6 +103,7 @@ static struct slice any_bytes(uint64_t max)
     X(record_inode, RECORD_INODE)                                                                  \
     X(record_dentry, RECORD_DENTRY)                                                                \
     X(record_extent, RECORD_EXTENT)                                                                \
+    X(record_journal, RECORD_JOURNAL)                                                              \
     X(record_xattr, RECORD_XATTR)                                                                  \
     X(record_session, RECORD_SESSION)                                                              \
     X(record_chunk, RECORD_CHUNK)                                                                  \

@@ -12,128 +12,12 @@
 #include "meta/limits.h"
 #include "meta/ns.h"
 #include "tests/model/ns_array.h"
+#include "tests/model/ns_model.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#define NODES_MAX 4000
-#define FILE_MAX  3000 /* bytes of a file in the model */
-#define NAMES     10
-#define SESSION   1
-
-/* ---- the model ---- */
-
-struct cell { /* where a byte comes from; seq 0: a hole, or inline (then off is the byte) */
-    uint64_t seq;
-    uint32_t off;
-};
-
-struct xattr_model {
-    char value[16];
-    bool set;
-};
-
-struct node {
-    uint64_t ino;
-    uint32_t mode, nlink, uid, gid;
-    uint64_t size;
-    bool is_inline, gone;
-    struct node *parent;
-    struct node *entries[NAMES]; /* by name number */
-    struct cell *cells;
-    struct xattr_model xattrs[2];
-};
-
-struct model {
-    struct node nodes[NODES_MAX];
-    unsigned count;
-    uint64_t next_ino;
-};
-
-struct user {
-    uint32_t uid, gid;
-};
-
-static const struct user users[] = {{0, 0}, {1000, 1000}, {1001, 1000}, {1002, 2000}};
-
-static bool allowed(const struct user *user, const struct node *node, unsigned mask)
-{
-    unsigned bits = node->mode & 7;
-
-    if (user->uid == 0) {
-        return true;
-    }
-    if (user->uid == node->uid) {
-        bits = node->mode >> 6 & 7;
-    } else if (user->gid == node->gid) {
-        bits = node->mode >> 3 & 7;
-    }
-    return (mask & ~bits) == 0;
-}
-
-static bool owns(const struct user *user, const struct node *node)
-{
-    return user->uid == 0 || user->uid == node->uid;
-}
-
-static int may_change(const struct user *user, const struct node *dir)
-{
-    return dir->nlink == 0 ? -ENOENT : allowed(user, dir, 3) ? 0 : -EACCES;
-}
-
-static int may_drop(const struct user *user, const struct node *dir, const struct node *victim)
-{
-    bool sticky = (dir->mode & S_ISVTX) != 0;
-
-    return sticky && !owns(user, victim) && !owns(user, dir) ? -EPERM : 0;
-}
-
-static struct node *model_make(struct model *model, struct node *dir, unsigned name,
-                               const struct user *user, uint32_t mode)
-{
-    struct node *node = &model->nodes[model->count++];
-
-    ASSERT(model->count < NODES_MAX);
-    *node = (struct node){.ino = model->next_ino++,
-                          .mode = mode,
-                          .nlink = S_ISDIR(mode) ? 2 : 1,
-                          .uid = user->uid,
-                          .gid = user->gid,
-                          .is_inline = true,
-                          .parent = dir};
-    if ((dir->mode & S_ISGID) != 0) {
-        node->gid = dir->gid;
-        node->mode |= S_ISDIR(mode) ? S_ISGID : 0;
-    }
-    node->cells = mem_zalloc(FILE_MAX * sizeof(*node->cells));
-    dir->entries[name] = node;
-    dir->nlink += S_ISDIR(mode) ? 1 : 0;
-    return node;
-}
-
-static bool model_empty(const struct node *dir)
-{
-    for (int i = 0; i < NAMES; i++) {
-        if (dir->entries[i] != NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void model_drop(struct node *victim, bool at_once)
-{
-    victim->nlink = S_ISDIR(victim->mode) ? 0 : victim->nlink - 1;
-    victim->gone = victim->nlink == 0 && at_once;
-}
-
-static bool model_below(const struct node *dir, const struct node *top)
-{
-    while (dir != top && dir->parent != dir) {
-        dir = dir->parent;
-    }
-    return dir == top;
-}
+#define SESSION 1
 
 /* ---- both ---- */
 
@@ -495,6 +379,31 @@ static void model_write(struct node *node, uint64_t offset, uint32_t length, uin
     node->size = node->size > offset + length ? node->size : offset + length;
 }
 
+/* An extent whose bytes are in the commit; `bytes` has to live until that is sent. */
+static void add_journalled(struct world *world, struct buf *out, uint64_t offset, uint32_t length,
+                           uint8_t *bytes)
+{
+    cleanup(buf_deinit) struct buf one = {0};
+    struct meta_extent extent = {
+        .offset = offset, .length = length, .data = slice_make(bytes, length)};
+
+    for (uint32_t i = 0; i < length; i++) {
+        bytes[i] = (uint8_t)rng_below(&world->rng, 256);
+    }
+    meta_extent_encode(&extent, &one);
+    schema_write_bytes(out, buf_slice(&one));
+}
+
+static void model_journal(struct world *world, struct node *node, uint64_t offset, uint32_t length,
+                          const uint8_t *bytes)
+{
+    model_write(node, offset, length, 0, 0);
+    for (uint32_t i = 0; i < length; i++) {
+        node->cells[offset + i] =
+            (struct cell){.seq = JOURNALLED | (world->seq + 1), .off = bytes[i]};
+    }
+}
+
 static void send_commit(struct world *world, struct meta_commit *commit, int expected)
 {
     cleanup(buf_deinit) struct buf one = {0};
@@ -552,6 +461,13 @@ static void do_commit(struct world *world)
         uint32_t part = i == 0 ? length : (uint32_t)(1 + rng_below(&world->rng, length - skip));
         uint64_t seq = world->chunk + i % 2;
 
+        if (rng_percent(&world->rng, 40)) {
+            add_journalled(world, &extents, offset + skip, part, bytes);
+            if (expected == 0) {
+                model_journal(world, node, offset + skip, part, bytes);
+            }
+            continue;
+        }
         add_extent(&extents, offset + skip, part, seq, skip);
         if (expected == 0) {
             model_write(node, offset + skip, part, seq, skip);
@@ -563,6 +479,56 @@ static void do_commit(struct world *world)
     if (expected == 0) {
         node->is_inline = false;
     }
+}
+
+/* What of the file is journalled goes into a chunk, unless something has come in between. */
+static void do_settle(struct world *world)
+{
+    struct node *node = any_node(world);
+    struct meta_request request = {.op = META_EXTENTS, .ino = node->ino, .flags = META_JOURNALLED};
+    const struct meta_reply *reply = ns_read(&world->ns, &request, world->index);
+    cleanup(buf_deinit) struct buf extents = {0};
+    cleanup(buf_deinit) struct buf body = {0};
+    struct schema_reader reader;
+    uint32_t at = 0;
+
+    if (reply->error != 0 || node->is_inline) {
+        return;
+    }
+    buf_append_slice(&extents, reply->extents);
+    if (rng_percent(&world->rng, 50)) {
+        rng_percent(&world->rng, 50) ? do_commit(world) : do_setattr(world);
+    }
+    reader = (struct schema_reader){extents.data, extents.data + extents.size, false};
+    while (reader.at < reader.end) {
+        cleanup(buf_deinit) struct buf one = {0};
+        struct meta_extent extent;
+        struct meta_settle settle;
+
+        assert_int_equal(meta_extent_decode(&extent, schema_read_bytes(&reader, KiB(20))), 0);
+        assert_int_equal(extent.data.size, extent.length);
+        settle = (struct meta_settle){.offset = extent.offset,
+                                      .length = extent.length,
+                                      .from_session = extent.chunk_session,
+                                      .from_seq = extent.chunk_seq,
+                                      .chunk_session = SESSION,
+                                      .chunk_seq = world->chunk,
+                                      .chunk_offset = at};
+        meta_settle_encode(&settle, &one);
+        schema_write_bytes(&body, buf_slice(&one));
+        for (uint32_t i = 0; i < extent.length; i++) {
+            struct cell *cell = &node->cells[extent.offset + i];
+
+            if (!node->is_inline && cell->seq == (JOURNALLED | extent.chunk_seq)) {
+                *cell = (struct cell){.seq = world->chunk, .off = at + i};
+            }
+        }
+        at += extent.length;
+    }
+    world->request =
+        (struct meta_request){.op = META_SETTLE, .ino = node->ino, .data = buf_slice(&body)};
+    assert_int_equal(apply(world), node->gone ? -ESTALE : 0);
+    world->chunk++;
 }
 
 /* ---- attributes ---- */
@@ -711,13 +677,16 @@ static uint64_t check_file(struct world *world, const struct node *node)
     while (reader.at < reader.end) {
         struct meta_extent extent;
 
-        assert_int_equal(meta_extent_decode(&extent, schema_read_bytes(&reader, KiB(1))), 0);
+        assert_int_equal(meta_extent_decode(&extent, schema_read_bytes(&reader, KiB(20))), 0);
         for (; at < extent.offset; at++) {
             assert_int_equal(node->cells[at].seq, 0);
         }
         for (uint32_t i = 0; i < extent.length; i++, at++) {
-            assert_int_equal(node->cells[at].seq, extent.chunk_seq);
-            assert_int_equal(node->cells[at].off, extent.chunk_offset + i);
+            bool journalled = extent.data.size != 0;
+
+            assert_int_equal(node->cells[at].seq, extent.chunk_seq | (journalled ? JOURNALLED : 0));
+            assert_int_equal(node->cells[at].off,
+                             journalled ? extent.data.data[i] : extent.chunk_offset + i);
         }
         bytes += extent.length;
     }
@@ -732,14 +701,18 @@ static uint64_t check_file(struct world *world, const struct node *node)
 static void check_chunks(struct world *world)
 {
     uint64_t *live = mem_zalloc((world->chunk + 2) * sizeof(*live));
-    uint64_t dead = 0;
+    uint64_t dead = 0, journalled = 0;
 
     for (unsigned i = 0; i < world->model->count; i++) {
         const struct node *node = &world->model->nodes[i];
 
         for (size_t j = 0; !node->gone && S_ISREG(node->mode) && !node->is_inline && j < FILE_MAX;
              j++) {
-            live[node->cells[j].seq]++;
+            if ((node->cells[j].seq & JOURNALLED) != 0) {
+                journalled++;
+            } else {
+                live[node->cells[j].seq]++;
+            }
         }
     }
     for (uint64_t seq = 1; seq < world->chunk; seq++) {
@@ -750,6 +723,7 @@ static void check_chunks(struct world *world)
         dead += record.dead_since != 0;
     }
     assert_int_equal(world->ns.volume.delete_queue, dead);
+    assert_int_equal(world->ns.volume.journal_bytes, journalled);
     mem_free(live);
 }
 
@@ -842,7 +816,7 @@ static void one_op(struct world *world)
     world->user =
         &users[rng_below(&world->rng, 2) == 0 ? 0 : rng_below(&world->rng, ARRAY_SIZE(users))];
     world->model->next_ino = world->ns.volume.next_ino;
-    switch (rng_below(&world->rng, 16)) {
+    switch (rng_below(&world->rng, 18)) {
     case 0:
     case 1:
     case 2:
@@ -870,6 +844,10 @@ static void one_op(struct world *world)
         break;
     case 13:
         do_xattr(world);
+        break;
+    case 14:
+    case 15:
+        do_settle(world);
         break;
     default:
         do_read(world);

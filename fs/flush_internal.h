@@ -1,0 +1,63 @@
+#pragma once
+/* flush_internal: what flush.c (which inodes, when), flush_round.c (one round) and flush_pack.c
+ * (data into chunks and commit records) share. */
+#include "fs/chunk_seq.h"
+#include "fs/flush.h"
+#include "fs/mount.h"
+
+struct round_chunk {
+    struct chunk_put put;
+    struct flush_round *round;
+    struct chunk_seq seq;
+    struct iovec *iov;
+    unsigned iov_count, iov_capacity;
+    uint32_t length;
+};
+
+struct round_inode {
+    struct inode *inode;
+    struct meta_call learn;
+    struct flush_round *round;
+    bool learned;       /* its contents are what the server has */
+    int learn_error;    /* the server does not know it any more, or does not answer (soft) */
+    struct buf extents; /* encoded for the commit */
+    struct buf image;   /* the whole contents, when they stay inline */
+    bool is_inline;
+    uint64_t size;       /* to commit */
+    uint64_t journalled; /* bytes that the commit carries */
+    struct dirty sent;   /* the pieces, once the round has ended */
+};
+
+struct flush_round {
+    struct op op;
+    struct list_node node; /* in mount.round_list */
+    struct mount *mount;
+    enum round_kind kind;
+    bool journal; /* extents are carried in the commit; false again when the server refuses */
+    struct env_timer give_up; /* soft: no session for so long */
+    struct round_inode *inodes;
+    unsigned inode_count, inode_capacity;
+    struct round_chunk **chunks;
+    unsigned chunk_count;
+    uint64_t session;
+    struct buf body;
+    struct meta_call commit;
+    bool committed; /* the commit has its answer */
+    int status;
+};
+
+/* ---- flush.c ---- */
+/* The inode is out of its round: tells those that waited, lets the next ones go on. */
+void flush_inode_done(struct mount *mount, struct inode *inode);
+
+/* ---- flush_round.c ---- */
+struct flush_round *round_new(struct mount *mount, enum round_kind kind);
+void round_add(struct flush_round *round, struct inode *inode, bool learned);
+/* Sets off; a round without inodes just goes. Returns whether it had any. */
+bool round_start(struct flush_round *round);
+
+/* ---- flush_pack.c ---- */
+/* The inode's pieces into chunks of the round, or into its commit record. */
+void round_pack(struct flush_round *round, struct round_inode *entry);
+/* The body of the COMMIT. */
+void round_encode_commit(struct flush_round *round);

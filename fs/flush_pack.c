@@ -1,0 +1,171 @@
+/*
+ * flush_pack: the dirty pieces of a round's inodes laid into chunks, many small ones of many files
+ * into one, or (a journalled round) into the commit itself; and the records of the commit.
+ */
+#include "fs/flush_internal.h"
+
+#include "base/mem.h"
+#include "fs/coherence.h"
+
+static struct round_chunk *new_chunk(struct flush_round *round)
+{
+    struct round_chunk *chunk = mem_zalloc(sizeof(*chunk));
+
+    chunk->round = round;
+    chunk_seq_take(round->mount, &chunk->seq);
+    round->chunks = mem_realloc(round->chunks, (round->chunk_count + 1) * sizeof(*round->chunks));
+    round->chunks[round->chunk_count++] = chunk;
+    return chunk;
+}
+
+static void chunk_add(struct round_chunk *chunk, uint8_t *data, uint32_t size)
+{
+    if (chunk->iov_count == chunk->iov_capacity) {
+        chunk->iov_capacity = chunk->iov_capacity ? chunk->iov_capacity * 2 : 8;
+        chunk->iov = mem_realloc(chunk->iov, chunk->iov_capacity * sizeof(*chunk->iov));
+    }
+    chunk->iov[chunk->iov_count++] = (struct iovec){data, size};
+    chunk->length += size;
+}
+
+static void add_extent(struct round_inode *entry, const struct meta_extent *extent)
+{
+    cleanup(buf_deinit) struct buf record = {0};
+
+    meta_extent_encode(extent, &record);
+    schema_write_bytes(&entry->extents, buf_slice(&record));
+}
+
+/* Lays one piece into the round's last chunk, and into new ones as they fill up. */
+static void pack_piece(struct flush_round *round, struct round_inode *entry,
+                       const struct dirty_piece *piece)
+{
+    uint32_t done = 0;
+
+    while (done < piece->length) {
+        struct round_chunk *chunk =
+            round->chunk_count > 0 ? round->chunks[round->chunk_count - 1] : NULL;
+        uint32_t part;
+
+        if (chunk == NULL || chunk->length == CHUNK_BYTES_MAX) {
+            chunk = new_chunk(round);
+        }
+        part = (uint32_t)min_u64(piece->length - done, CHUNK_BYTES_MAX - chunk->length);
+        add_extent(entry, &(struct meta_extent){.offset = piece->offset + done,
+                                                .length = part,
+                                                .chunk_session = round->session,
+                                                .chunk_seq = chunk->seq.seq,
+                                                .chunk_offset = chunk->length});
+        chunk_add(chunk, dirty_piece_data(piece) + done, part);
+        done += part;
+    }
+}
+
+/* The piece goes along in the commit. */
+static void journal_piece(struct round_inode *entry, const struct dirty_piece *piece)
+{
+    uint32_t done = 0;
+
+    while (done < piece->length) {
+        uint32_t part = (uint32_t)min_u64(piece->length - done, META_JOURNAL_EXTENT_MAX);
+
+        add_extent(entry,
+                   &(struct meta_extent){.offset = piece->offset + done,
+                                         .length = part,
+                                         .data = slice_make(dirty_piece_data(piece) + done, part)});
+        entry->journalled += part;
+        done += part;
+    }
+}
+
+/* The inline bytes that nothing dirty covers move into the chunk too. */
+static void outgrow_inline(struct inode *inode)
+{
+    struct dirty whole = {0};
+
+    if (inode->inline_data.size == 0) {
+        return;
+    }
+    dirty_write(&whole, 0, buf_slice(&inode->inline_data));
+    for (size_t i = 0; i < inode->flushing.count; i++) {
+        const struct dirty_piece *piece = inode->flushing.pieces[i];
+
+        dirty_write(&whole, piece->offset, slice_make(dirty_piece_data(piece), piece->length));
+    }
+    dirty_deinit(&inode->flushing);
+    inode->flushing = whole;
+}
+
+static void make_image(struct round_inode *entry)
+{
+    struct inode *inode = entry->inode;
+
+    buf_clear(&entry->image);
+    buf_append_slice(&entry->image, buf_slice(&inode->inline_data));
+    if (entry->image.size < entry->size) {
+        buf_append_zero(&entry->image, entry->size - entry->image.size);
+    }
+    entry->image.size = entry->size;
+    dirty_overlay(&inode->flushing, 0, entry->image.data, entry->image.size);
+}
+
+void round_pack(struct flush_round *round, struct round_inode *entry)
+{
+    struct inode *inode = entry->inode;
+
+    buf_clear(&entry->extents);
+    entry->journalled = 0;
+    entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
+    entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
+    if (entry->is_inline) {
+        make_image(entry);
+        return;
+    }
+    if (inode->contents == CONTENTS_INLINE) {
+        uint64_t before = inode->flushing.bytes;
+
+        outgrow_inline(inode);
+        round->mount->dirty_bytes += inode->flushing.bytes - before;
+    }
+    for (size_t i = 0; i < inode->flushing.count; i++) {
+        if (round->journal) {
+            journal_piece(entry, inode->flushing.pieces[i]);
+        } else {
+            pack_piece(round, entry, inode->flushing.pieces[i]);
+        }
+    }
+}
+
+static void encode_inode(struct flush_round *round, struct round_inode *entry)
+{
+    cleanup(buf_deinit) struct buf record = {0};
+    struct meta_commit commit = {
+        .ino = entry->inode->ino,
+        .valid = META_SET_SIZE | META_SET_MTIME,
+        .size = entry->size,
+        .mtime = entry->inode->attr.mtime,
+        .is_inline = entry->is_inline,
+        .inline_data = entry->is_inline ? buf_slice(&entry->image) : (struct slice){0},
+        .extents = buf_slice(&entry->extents),
+    };
+
+    if (entry->inode->kill_priv) {
+        commit.valid |= META_SET_KILL_PRIV;
+    }
+    if (coherence_trusts(round->mount, entry->inode)) {
+        commit.valid |= META_SET_CTIME; /* as applications have seen it */
+        commit.ctime = entry->inode->attr.ctime;
+    }
+    meta_commit_encode(&commit, &record);
+    schema_write_bytes(&round->body, buf_slice(&record));
+}
+
+void round_encode_commit(struct flush_round *round)
+{
+    buf_clear(&round->body);
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        if (round->inodes[i].inode != NULL) {
+            encode_inode(round, &round->inodes[i]);
+        }
+    }
+}
