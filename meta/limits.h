@@ -48,6 +48,6 @@
 #define META_COLLISIONS_MAX      16       /* names of a directory with the same 63-bit hash */
 #define META_REPLY_EXTENTS_BYTES KiB(100) /* + one journalled extent: below META_BODY_MAX */
 #define META_JOURNAL_MAX         MiB(32)  /* journalled, of a volume: it is in the tree */
-#define META_SETTLE_AGE_NS       (20 * NS_PER_S) /* journalled so long: its writer has forgotten it */
+#define META_SETTLE_AGE_NS       (20 * NS_PER_S) /* its writer has forgotten it */
 #define META_SETTLE_ASK          32              /* files that one session is asked to settle */
 #define META_RESERVE_MAX         65536           /* inode numbers reserved by a session at once */

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -19,9 +20,25 @@ struct env_file {
     bool direct;
 };
 
+#define LOCK_TRIES    150 /* 3 s */
+#define LOCK_PAUSE_MS 20
+
 static int64_t result_of(int r)
 {
     return r < 0 ? -errno : r;
+}
+
+/* Who was killed a moment ago may still have a last write under way, and its locks with it:
+ * start-up waits for that, but not for a process that lives. */
+static bool lock_file(int fd)
+{
+    for (unsigned tries = 0; tries < LOCK_TRIES; tries++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            return true;
+        }
+        poll(NULL, 0, LOCK_PAUSE_MS);
+    }
+    return false;
 }
 
 static int64_t do_open(struct env_io *io)
@@ -44,7 +61,7 @@ static int64_t do_open(struct env_io *io)
         close(fd);
         return -EISDIR;
     }
-    if (io->flags & ENV_OPEN_LOCK && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    if (io->flags & ENV_OPEN_LOCK && !lock_file(fd)) {
         close(fd);
         return -EBUSY;
     }
