@@ -1,6 +1,8 @@
 /* env_sim: events, time, timers, nodes. */
 #include "tests/sim/env_sim_internal.h"
 
+#include "base/hash.h"
+
 /* Nodes that crash leave their memory behind: there is nobody to free it. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
@@ -105,6 +107,12 @@ static void op_log(struct env *env, enum log_level level, const char *area, cons
         snprintf(sim->last_error, sizeof(sim->last_error), "node %u %s: %s", node->number, area,
                  text);
     }
+    if (sim->log != NULL) {
+        char line[1100];
+
+        snprintf(line, sizeof(line), "%c %s: %s", letters[level], area, text);
+        sim->log(sim->log_data, node->number, level, line);
+    }
     if (sim->verbose) {
         printf("%12.6f n%u %c %s: %s\n", (double)sim->now / 1e9, node->number, letters[level], area,
                text);
@@ -181,14 +189,19 @@ static struct sim_node *first_timer(struct sim *sim, uint64_t *out_ns)
     return best;
 }
 
-/* Time of the next thing to happen, or UINT64_MAX. */
-static uint64_t next_ns(struct sim *sim)
+uint64_t sim_next_ns(struct sim *sim)
 {
     struct heap_node *top = heap_top(&sim->events);
     uint64_t timer_ns = UINT64_MAX;
 
     (void)first_timer(sim, &timer_ns);
     return top != NULL ? min_u64(top->key, timer_ns) : timer_ns;
+}
+
+static void note_step(struct sim *sim, const struct sim_node *node, unsigned kind)
+{
+    sim->steps++;
+    sim->digest = hash_mix64(sim->digest ^ sim->now) + node->number * 2 + kind;
 }
 
 bool sim_step(struct sim *sim)
@@ -206,6 +219,7 @@ bool sim_step(struct sim *sim)
         node = run.event->node;
         heap_remove(&sim->events, top);
         sim->now = max_u64(sim->now, top->key);
+        note_step(sim, node, 0);
         if (node->up && node->epoch == run.event->epoch) {
             sim_guard(node, run_one, &run);
         }
@@ -215,13 +229,14 @@ bool sim_step(struct sim *sim)
     run.timer = container_of(heap_top(&node->timers), struct env_timer, node);
     heap_remove(&node->timers, &run.timer->node);
     sim->now = max_u64(sim->now, timer_ns);
+    note_step(sim, node, 1);
     sim_guard(node, run_one, &run);
     return true;
 }
 
 void sim_run(struct sim *sim, uint64_t until_ns)
 {
-    while (next_ns(sim) <= until_ns && sim_step(sim)) {
+    while (sim_next_ns(sim) <= until_ns && sim_step(sim)) {
     }
     sim->now = max_u64(sim->now, until_ns);
 }
@@ -357,6 +372,22 @@ unsigned sim_errors(const struct sim *sim)
 const char *sim_last_error(const struct sim *sim)
 {
     return sim->last_error;
+}
+
+uint64_t sim_digest(const struct sim *sim)
+{
+    return sim->digest;
+}
+
+uint64_t sim_steps(const struct sim *sim)
+{
+    return sim->steps;
+}
+
+void sim_set_log(struct sim *sim, sim_log_fn *log, void *data)
+{
+    sim->log = log;
+    sim->log_data = data;
 }
 
 void sim_set_verbose(struct sim *sim, bool verbose)

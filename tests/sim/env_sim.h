@@ -47,6 +47,11 @@ uint64_t sim_now(const struct sim *sim);
 struct env *sim_env(struct sim *sim, unsigned node);
 /* Runs the next event. False: nothing is left. */
 bool sim_step(struct sim *sim);
+/* When that is; UINT64_MAX = never. */
+uint64_t sim_next_ns(struct sim *sim);
+/* Events so far, folded into one number: equal runs have equal ones at each step. */
+uint64_t sim_digest(const struct sim *sim);
+uint64_t sim_steps(const struct sim *sim);
 /* Runs everything up to `until_ns` and sets the clock to it. */
 void sim_run(struct sim *sim, uint64_t until_ns);
 /* Runs fn as that node. False: the node died in it. */
@@ -69,3 +74,6 @@ unsigned sim_errors(const struct sim *sim);
 const char *sim_last_error(const struct sim *sim);
 /* Print the log lines of all nodes (also with $SIM_LOG set). */
 void sim_set_verbose(struct sim *sim, bool verbose);
+/* Called for each log line. */
+typedef void sim_log_fn(void *data, unsigned node, enum log_level level, const char *line);
+void sim_set_log(struct sim *sim, sim_log_fn *log, void *data);

@@ -107,6 +107,9 @@ struct sim {
     struct sim_node *running;
     jmp_buf escape;
     bool verbose;
+    sim_log_fn *log;
+    void *log_data;
+    uint64_t digest, steps;
     unsigned errors;
     char last_error[1100];
 };

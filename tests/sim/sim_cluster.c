@@ -1,0 +1,361 @@
+/* The topology: which node runs what, with which settings; starting, killing, running. */
+#include "tests/sim/sim_kernel.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "fs/mount.h"
+
+static const char cluster_uuid[16] = "simulated-volume";
+
+unsigned meta_node_of(unsigned i)
+{
+    return i;
+}
+
+unsigned chunk_node_of(unsigned i)
+{
+    return world->meta_count + i;
+}
+
+/* ---- drawing ---- */
+
+static uint64_t draw(uint64_t least, uint64_t most)
+{
+    return least + rng_below(&world->rng, most - least + 1);
+}
+
+/* Small ones make rare paths common; half of the clusters have the real ones where that is fast. */
+static void draw_config(void)
+{
+    struct sim_config *config = &world->config;
+    bool small = rng_percent(&world->rng, 70);
+
+    *config = (struct sim_config){
+        .log_segment_bytes = KiB(64) << draw(0, 4),
+        .checkpoint_bytes = small ? KiB(8) << draw(0, 6) : MiB(16),
+        .checkpoint_ns = small ? draw(NS_PER_S / 5, 10 * NS_PER_S) : 30 * NS_PER_S,
+        .grace_ns = draw(NS_PER_S, 20 * NS_PER_S),
+        .segment_bytes = small ? KiB(256) << draw(0, 5) : MiB(64),
+        .memtable_bytes = small ? KiB(4) << draw(0, 6) : MiB(3),
+        .sync_interval_ns = draw(2 * NS_PER_S, 30 * NS_PER_S),
+        .cache_bytes = small ? KiB(512) << draw(0, 4) : MiB(24),
+    };
+}
+
+void cluster_draw(void)
+{
+    struct sim_faults *faults = sim_faults(world->sim);
+    unsigned next;
+
+    world->meta_count = rng_percent(&world->rng, 70) ? 3 : 5;
+    world->chunk_count = (unsigned)draw(3, SIM_CHUNKS_MAX);
+    world->client_count = (unsigned)draw(1, SIM_CLIENTS_MAX);
+    world->write_quorum = 2;
+    for (unsigned i = 0; i < world->meta_count; i++) {
+        snprintf(world->metas[i].address, SIM_ADDRESS_MAX, "unix:meta%u", i + 1);
+    }
+    for (unsigned i = 0; i < world->chunk_count; i++) {
+        snprintf(world->chunks[i].address, SIM_ADDRESS_MAX, "unix:chunk%u", i + 1);
+        snprintf(world->chunks[i].zone, sizeof(world->chunks[i].zone), "z%u", i);
+    }
+    next = world->meta_count + world->chunk_count;
+    for (unsigned i = 0; i <= SIM_CLIENTS_MAX; i++) {
+        world->clients[i].slot = i;
+        world->clients[i].node = i < SIM_CLIENTS_MAX ? next + i : SIM_NODES_MAX - 1;
+    }
+    draw_config();
+    faults->net_max_ns = draw(200 * NS_PER_US, 20 * NS_PER_MS);
+    faults->disk_max_ns = draw(100 * NS_PER_US, 10 * NS_PER_MS);
+    trace("cluster: %u metadata servers, %u chunk servers, %u clients", world->meta_count,
+          world->chunk_count, world->client_count);
+}
+
+/* ---- metadata servers ---- */
+
+static void open_meta(void *data)
+{
+    struct meta_node *node = data;
+    unsigned i = (unsigned)(node - world->metas);
+    struct raft_peer_config peers[SIM_METAS_MAX];
+    struct meta_server_config config = {
+        .identity = &node->identity,
+        .dir = "meta",
+        .address = node->address,
+        .peers = peers,
+        .peer_count = world->meta_count,
+        .write_quorum = world->write_quorum,
+        .chunk_servers_min = 3,
+        .grace_ns = world->config.grace_ns,
+        .checkpoint_bytes = world->config.checkpoint_bytes,
+        .checkpoint_ns = world->config.checkpoint_ns,
+        .cache_bytes = world->config.cache_bytes,
+        .log_segment_bytes = world->config.log_segment_bytes,
+    };
+    int r;
+
+    for (unsigned k = 0; k < world->meta_count; k++) {
+        peers[k] = (struct raft_peer_config){k + 1, world->metas[k].address};
+    }
+    node->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = i + 1};
+    memcpy(node->identity.cluster_uuid, cluster_uuid, 16);
+    node->server = mem_zalloc(sizeof(*node->server));
+    r = meta_server_start(node->server, sim_env(world->sim, meta_node_of(i)), &config);
+    if (r < 0) {
+        violation("metadata server %u does not start: %d", i + 1, r);
+    }
+    witness_watch_meta(node->server);
+}
+
+void meta_start(unsigned i)
+{
+    sim_call(world->sim, meta_node_of(i), open_meta, &world->metas[i]);
+    trace("start meta %u", i + 1);
+}
+
+void meta_kill(unsigned i, enum sim_crash_kind kind)
+{
+    sim_crash(world->sim, meta_node_of(i), kind);
+    world->metas[i].server =
+        NULL; /* its memory is left behind, as a killed process does not care */
+    trace("%s meta %u", kind == SIM_KILL ? "kill" : "power off", i + 1);
+}
+
+struct meta_server *cluster_leader(void)
+{
+    struct meta_server *leader = NULL;
+
+    for (unsigned i = 0; i < world->meta_count; i++) {
+        struct meta_server *server = world->metas[i].server;
+
+        if (server != NULL && sim_up(world->sim, meta_node_of(i)) && server->leader &&
+            (leader == NULL || server->term > leader->term)) {
+            leader = server;
+        }
+    }
+    return leader;
+}
+
+/* ---- chunk servers ---- */
+
+static void open_chunk(void *data)
+{
+    static const char *addresses[SIM_METAS_MAX];
+    struct chunk_node *node = data;
+    unsigned i = (unsigned)(node - world->chunks);
+    struct chunk_server_config config = {
+        .dir = "chunk",
+        .listen = node->address,
+        .zone = node->zone,
+        .identity = &node->identity,
+        .meta_addresses = addresses,
+        .meta_count = world->meta_count,
+        .segment_bytes = world->config.segment_bytes,
+        .memtable_bytes = world->config.memtable_bytes,
+        .sync_interval_ns = world->config.sync_interval_ns,
+    };
+    int r;
+
+    for (unsigned k = 0; k < world->meta_count; k++) {
+        addresses[k] = world->metas[k].address;
+    }
+    node->identity = (struct rpc_identity){.role = RPC_ROLE_CHUNK, .node_id = i + 1};
+    memcpy(node->identity.cluster_uuid, cluster_uuid, 16);
+    node->server = mem_zalloc(sizeof(*node->server));
+    r = chunk_server_start(node->server, sim_env(world->sim, chunk_node_of(i)), &config);
+    if (r < 0) {
+        violation("chunk server %u does not start: %d", i + 1, r);
+    }
+}
+
+void chunk_start(unsigned i)
+{
+    sim_call(world->sim, chunk_node_of(i), open_chunk, &world->chunks[i]);
+    trace("start chunk %u", i + 1);
+}
+
+void chunk_kill(unsigned i, enum sim_crash_kind kind)
+{
+    sim_crash(world->sim, chunk_node_of(i), kind);
+    world->chunks[i].server = NULL;
+    trace("%s chunk %u", kind == SIM_KILL ? "kill" : "power off", i + 1);
+}
+
+/* ---- clients ---- */
+
+static void on_ready(struct mount *mount, int status)
+{
+    struct client *client = mount->data;
+
+    if (status < 0) {
+        violation("a mount cannot start: %d", status);
+    }
+    client->ready = true;
+}
+
+static void on_caches_lost(struct mount *mount)
+{
+    struct client *client = mount->data;
+
+    kernel_caches_lost(client->kernel);
+}
+
+static void on_closed(struct mount *mount)
+{
+    ((struct client *)mount->data)->closed = true;
+}
+
+static void open_client(void *data)
+{
+    static const char *addresses[SIM_METAS_MAX];
+    struct client *client = data;
+    struct mount_config config = {
+        .identity = {.role = RPC_ROLE_CLIENT},
+        .meta_addresses = addresses,
+        .meta_address_count = world->meta_count,
+        .write_quorum = world->write_quorum,
+    };
+
+    for (unsigned k = 0; k < world->meta_count; k++) {
+        addresses[k] = world->metas[k].address;
+    }
+    memcpy(config.identity.cluster_uuid, cluster_uuid, 16);
+    client->mount->ready = on_ready;
+    client->mount->caches_lost = on_caches_lost;
+    client->mount->closed = on_closed;
+    client->mount->data = client;
+    mount_start(client->mount, sim_env(world->sim, client->node), &config);
+}
+
+void client_start(unsigned slot)
+{
+    struct client *client = &world->clients[slot];
+
+    client->mount = mem_zalloc(sizeof(*client->mount));
+    client->ready = client->closed = false;
+    client->incarnation = ++world->incarnations;
+    client->next_tag = 0;
+    client->kernel = kernel_new(client);
+    world->model.incarnations[slot] = client->incarnation;
+    sim_call(world->sim, client->node, open_client, client);
+    trace("start client %u", slot);
+}
+
+/* What was known of it is not true of the next one. */
+static void forget_client(struct client *client)
+{
+    programs_drop(client);
+    kernel_free(client->kernel);
+    data_client_gone(client);
+    witness_client_gone(client);
+    client->kernel = NULL;
+    client->mount = NULL;
+    client->ready = false;
+}
+
+void client_kill(unsigned slot, enum sim_crash_kind kind)
+{
+    struct client *client = &world->clients[slot];
+
+    sim_crash(world->sim, client->node, kind);
+    forget_client(client);
+    trace("kill client %u", slot);
+}
+
+static void close_mount(void *data)
+{
+    mount_close(((struct client *)data)->mount);
+}
+
+static bool all_closed(void)
+{
+    for (unsigned i = 0; i <= SIM_CLIENTS_MAX; i++) {
+        if (world->clients[i].mount != NULL && !world->clients[i].closed) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void clients_close(void)
+{
+    for (unsigned i = 0; i <= SIM_CLIENTS_MAX; i++) {
+        if (world->clients[i].mount != NULL) {
+            sim_call(world->sim, world->clients[i].node, close_mount, &world->clients[i]);
+        }
+    }
+    world_run_until(all_closed, 60 * NS_PER_S, "alive: a mount does not close");
+    for (unsigned i = 0; i <= SIM_CLIENTS_MAX; i++) {
+        if (world->clients[i].mount != NULL) {
+            forget_client(&world->clients[i]);
+        }
+    }
+}
+
+/* ---- running ---- */
+
+static void start_ready_clients(void)
+{
+    for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
+        struct client *client = &world->clients[i];
+
+        if (client->ready && client->programs[0] == NULL && !world->stopping) {
+            workload_start(client);
+        }
+    }
+}
+
+/* One instant: an event, or what programs and trouble do then. */
+static void one_turn(uint64_t until_ns)
+{
+    uint64_t own = min_u64(min_u64(programs_wake_ns(), faults_wake_ns()), until_ns);
+
+    if (sim_next_ns(world->sim) <= own) {
+        sim_step(world->sim);
+    } else {
+        sim_run(world->sim, own);
+    }
+    if (sim_now(world->sim) >= faults_wake_ns()) {
+        faults_run();
+    }
+    start_ready_clients();
+    programs_run();
+    check_event();
+}
+
+void world_run(uint64_t until_ns)
+{
+    while (sim_now(world->sim) < until_ns) {
+        one_turn(until_ns);
+    }
+}
+
+void world_run_until(bool (*is_so)(void), uint64_t within_ns, const char *what)
+{
+    uint64_t until = sim_now(world->sim) + within_ns;
+
+    while (!is_so()) {
+        if (sim_now(world->sim) >= until) {
+            violation("%s within %.0f s", what, (double)within_ns / 1e9);
+        }
+        one_turn(until);
+    }
+}
+
+static bool has_leader(void)
+{
+    return cluster_leader() != NULL;
+}
+
+void cluster_start(void)
+{
+    for (unsigned i = 0; i < world->meta_count; i++) {
+        meta_start(i);
+    }
+    for (unsigned i = 0; i < world->chunk_count; i++) {
+        chunk_start(i);
+    }
+    world_run_until(has_leader, 10 * NS_PER_S, "alive: no leader at the start");
+    for (unsigned i = 0; i < world->client_count; i++) {
+        client_start(i);
+    }
+}

@@ -1,0 +1,52 @@
+#pragma once
+/*
+ * sim_kernel: the kernel in front of one mount: what the VFS and FUSE do between a program's system
+ * call and fs_call. Called from processes only; each function blocks like its system call and
+ * returns 0 or a negative errno.
+ *
+ * A `node` is an inode that the program holds (a path resolved, or an open file): k_put gives it
+ * back; the kernel then forgets it sooner or later.
+ */
+#include "tests/sim/sim_world.h"
+
+struct knode;
+
+struct kfile {
+    struct knode *node;
+    bool writable;
+    uint64_t floor; /* of the log, when it was opened */
+};
+
+struct kernel *kernel_new(struct client *client);
+/* The machine has died; nothing is sent any more. */
+void kernel_free(struct kernel *kernel);
+/* The mount says that names and attributes are stale. */
+void kernel_caches_lost(struct kernel *kernel);
+/* Gives cached names and nodes back to the mount, as memory pressure does. */
+void kernel_shrink(struct kernel *kernel);
+
+uint64_t k_ino(const struct knode *node);
+struct knode *k_root(struct kernel *kernel);
+void k_put(struct kernel *kernel, struct knode *node);
+int k_lookup(struct kernel *kernel, struct knode *dir, const char *name, struct knode **out_node);
+int k_stat(struct kernel *kernel, struct knode *node, struct meta_attr *out_attr);
+int k_mkdir(struct kernel *kernel, struct knode *dir, const char *name);
+int k_symlink(struct kernel *kernel, struct knode *dir, const char *name, const char *target);
+int k_link(struct kernel *kernel, struct knode *node, struct knode *dir, const char *name);
+int k_unlink(struct kernel *kernel, struct knode *dir, const char *name);
+int k_rmdir(struct kernel *kernel, struct knode *dir, const char *name);
+int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct knode *new_dir,
+             const char *new_name, uint32_t flags);
+int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count);
+/* flags: O_CREAT, O_EXCL, O_TRUNC and the access mode. */
+int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t flags,
+           struct kfile *out_file);
+int k_close(struct kernel *kernel, struct kfile *file);
+/* Whole cells. Writes cells of one new tag. */
+int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size);
+/* Reads and checks what comes; the number of bytes, or an error. out_bytes: appended; or NULL. */
+int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size,
+               struct buf *out_bytes);
+int k_fsync(struct kernel *kernel, struct knode *node);
+int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size);
+int k_statfs(struct kernel *kernel);

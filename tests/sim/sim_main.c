@@ -1,0 +1,174 @@
+/*
+ * keelfs-sim: a whole KeelFS cluster under a seed: servers, mounts, programs and trouble in one
+ * thread and in virtual time (docs/TESTING.md). Each seed runs in a process of its own.
+ */
+#include "tests/sim/sim_world.h"
+
+#include "base/mem.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+struct world *world;
+
+static const char help[] =
+    "usage: keelfs-sim [--seed N | --seeds A..B] [--minutes M] [--trace]\n\n"
+    "Runs clusters of 3 or 5 metadata servers, 3 to 6 chunk servers and 1 to 4 clients in virtual\n"
+    "time. Topology, settings, programs and faults come from the seed; the same seed is the same\n"
+    "run, event by event.\n\n"
+    "  -s, --seed N       one seed (default 1)\n"
+    "  -S, --seeds A..B   these, one after the other; goes on after a failure\n"
+    "  -m, --minutes M    of trouble in virtual time (default: 20 s to 2 minutes, by the seed)\n"
+    "  -t, --trace        print every log line, call and fault\n\n"
+    "exit code: 0 all is well, 1 a seed failed, 2 usage\n";
+
+/* Shared with the children: what they have done. */
+struct totals {
+    struct sim_counts counts;
+    uint64_t virtual_ns, steps;
+};
+
+static struct totals *totals;
+
+static void add_counts(const struct sim_counts *counts)
+{
+#define SIM_COUNT_ADD(name) totals->counts.name += counts->name;
+    SIM_COUNTS(SIM_COUNT_ADD)
+#undef SIM_COUNT_ADD
+}
+
+static void print_counts(void)
+{
+    const char *gap = "";
+
+#define SIM_COUNT_PRINT(name)                                                                      \
+    printf("%s%s=%" PRIu64, gap, #name, totals->counts.name);                                      \
+    gap = " ";
+    SIM_COUNTS(SIM_COUNT_PRINT)
+#undef SIM_COUNT_PRINT
+    printf("\n");
+}
+
+static void run_seed(const struct sim_options *options)
+{
+    uint64_t length;
+
+    world = mem_zalloc(sizeof(*world));
+    world->options = *options;
+    world->sim = sim_new(options->seed);
+    rng_init(&world->rng, options->seed ^ UINT64_C(0x5eed));
+    trace_attach(world);
+    model_init(&world->model, 2);
+    cluster_draw();
+    faults_draw();
+    cluster_start();
+    length = options->minutes != 0 ? options->minutes * 60 * NS_PER_S
+                                   : 20 * NS_PER_S + rng_below(&world->rng, 100 * NS_PER_S);
+    world_run(sim_now(world->sim) + length);
+    check_end();
+    add_counts(&world->counts);
+    totals->virtual_ns += sim_now(world->sim);
+    totals->steps += sim_steps(world->sim);
+    printf("seed %" PRIu64 ": ok, %.0f s, %" PRIu64 " events, %" PRIu64 " calls, digest %016" PRIx64
+           "\n",
+           options->seed, (double)sim_now(world->sim) / 1e9, sim_steps(world->sim),
+           world->counts.calls, sim_digest(world->sim) ^ world->trace_digest);
+}
+
+/* In a child: a world leaks what its dead nodes leave, and a failed assertion ends only this one.
+ */
+static bool run_child(const struct sim_options *options)
+{
+    int status = 0;
+    pid_t pid;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        run_seed(options);
+        fflush(stdout);
+        _exit(0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        perror("keelfs-sim");
+        exit(2);
+    }
+    if (WIFSIGNALED(status)) {
+        printf("seed %" PRIu64 ": VIOLATION: ended by signal %d\n", options->seed,
+               WTERMSIG(status));
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static double now_s(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
+{
+    double began = now_s(), took;
+    unsigned failed = 0;
+
+    for (uint64_t seed = from; seed <= to; seed++) {
+        options->seed = seed;
+        failed += !run_child(options);
+    }
+    took = now_s() - began;
+    print_counts();
+    fflush(stdout);
+    fprintf(stderr,
+            "%" PRIu64 " seeds, %u failed, %.2f simulated hours in %.1f s: %.0f times real time, "
+            "%.0f events/s\n",
+            to - from + 1, failed, (double)totals->virtual_ns / 3.6e12, took,
+            (double)totals->virtual_ns / 1e9 / took, (double)totals->steps / took);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'S'},
+        {"minutes", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    struct sim_options options = {0};
+    uint64_t from = 1, to = 1;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "s:S:m:th", longs, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            from = to = strtoull(optarg, NULL, 0);
+            break;
+        case 'S':
+            if (sscanf(optarg, "%" SCNu64 "..%" SCNu64, &from, &to) != 2 || to < from) {
+                fputs(help, stderr);
+                return 2;
+            }
+            break;
+        case 'm':
+            options.minutes = strtoull(optarg, NULL, 0);
+            break;
+        case 't':
+            options.trace = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        default:
+            fputs(help, stderr);
+            return 2;
+        }
+    }
+    totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (totals == MAP_FAILED) {
+        perror("keelfs-sim");
+        return 2;
+    }
+    return run_all(&options, from, to) > 0;
+}

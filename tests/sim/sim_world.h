@@ -1,0 +1,183 @@
+#pragma once
+/*
+ * sim_world: one simulated cluster: its servers, its clients, what they are put through, and what
+ * is known of them. One world at a time, in a process of its own (a world leaks what its dead
+ * leave).
+ */
+#include "chunkstore/chunk_server.h"
+#include "meta/meta_server.h"
+#include "tests/sim/env_sim.h"
+#include "tests/sim/sim_model.h"
+#include "tests/sim/sim_process.h"
+
+#define SIM_METAS_MAX     5
+#define SIM_CHUNKS_MAX    6
+#define SIM_CLIENTS_MAX   4 /* and the one that looks at the end */
+#define SIM_PROCESSES_MAX 4 /* programs at once on one client */
+#define SIM_ADDRESS_MAX   24
+#define SIM_ALIVE_NS      (60 * NS_PER_S) /* a call ends in this time, once all is healed */
+
+struct mount;
+struct kernel;
+
+struct sim_options {
+    uint64_t seed;
+    uint64_t minutes; /* of trouble; 0 = drawn */
+    bool trace;
+};
+
+struct meta_node {
+    struct meta_server *server; /* NULL = not running */
+    struct rpc_identity identity;
+    char address[SIM_ADDRESS_MAX];
+};
+
+struct chunk_node {
+    struct chunk_server *server;
+    struct rpc_identity identity;
+    char address[SIM_ADDRESS_MAX];
+    char zone[16];
+};
+
+struct client {
+    unsigned slot; /* 0.. */
+    unsigned node;
+    uint32_t incarnation; /* of all clients ever, 1.. */
+    struct mount *mount;  /* NULL = not running */
+    struct kernel *kernel;
+    struct program *programs[SIM_PROCESSES_MAX];
+    bool ready, closed;
+    uint64_t next_tag;
+};
+
+/* What happened, by kind: printed, and required not to be zero over all seeds. */
+#define SIM_COUNTS(X)                                                                              \
+    X(calls)                                                                                       \
+    X(errors)                                                                                      \
+    X(applied)                                                                                     \
+    X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked) X(kills) X(powers) X(restarts)    \
+        X(meta_down) X(chunk_down) X(client_down) X(elections) X(sessions_lost)
+
+struct sim_counts {
+#define SIM_COUNT_MEMBER(name) uint64_t name;
+    SIM_COUNTS(SIM_COUNT_MEMBER)
+#undef SIM_COUNT_MEMBER
+};
+
+struct world {
+    struct sim_options options;
+    struct sim *sim;
+    struct rng rng; /* of workload and faults: the same whatever the nodes draw */
+    unsigned meta_count, chunk_count, client_count;
+    struct meta_node metas[SIM_METAS_MAX];
+    struct chunk_node chunks[SIM_CHUNKS_MAX];
+    struct client clients[SIM_CLIENTS_MAX + 1];
+    uint32_t incarnations;
+    unsigned write_quorum;
+    struct sim_config {
+        uint64_t log_segment_bytes, checkpoint_bytes, checkpoint_ns, grace_ns;
+        uint64_t segment_bytes, memtable_bytes, sync_interval_ns;
+        size_t cache_bytes;
+    } config;
+    struct model model;
+    struct sim_counts counts;
+    uint64_t trouble_until_ns;
+    bool healed;   /* no more trouble: every call must end */
+    bool stopping; /* programs end after the call in hand */
+    uint64_t trace_digest;
+};
+
+extern struct world *world;
+
+/* ---- sim_trace.c ---- */
+/* One line of the trace: printed with --trace, always part of the digest. */
+void trace(const char *format, ...) printf_like(1, 2);
+/* A promise is broken: says what, how to see it again, and ends the process. */
+_Noreturn void violation(const char *format, ...) printf_like(1, 2);
+void trace_attach(struct world *world);
+
+/* ---- sim_cluster.c ---- */
+void cluster_draw(void);
+void cluster_start(void);
+unsigned meta_node_of(unsigned i);
+unsigned chunk_node_of(unsigned i);
+void meta_start(unsigned i);
+void chunk_start(unsigned i);
+void meta_kill(unsigned i, enum sim_crash_kind kind);
+void chunk_kill(unsigned i, enum sim_crash_kind kind);
+void client_start(unsigned slot);
+void client_kill(unsigned slot, enum sim_crash_kind kind);
+/* All that are mounted; waits until they are closed. */
+void clients_close(void);
+/* The metadata server that leads, or NULL. */
+struct meta_server *cluster_leader(void);
+/* Runs the world up to then: events, programs, trouble. */
+void world_run(uint64_t until_ns);
+/* ... until it is so. Violation `what` after `within_ns`. */
+void world_run_until(bool (*is_so)(void), uint64_t within_ns, const char *what);
+
+/* ---- sim_program.c ---- */
+struct program {
+    struct client *client;
+    struct kernel *kernel;
+    unsigned number;
+    struct process *process;
+    char doing[96]; /* empty = between two calls */
+    uint64_t since_ns;
+};
+void program_start(struct client *client, void (*main)(void *program));
+void program_begins(struct program *program, const char *format, ...) printf_like(2, 3);
+void program_ends(struct program *program, int64_t r);
+void programs_drop(struct client *client); /* they died with their client */
+bool programs_ended(void);
+/* Runs those that can; when the next one can by itself. */
+void programs_run(void);
+uint64_t programs_wake_ns(void);
+/* Every call must end `within_ns`. */
+void programs_check_alive(uint64_t within_ns);
+
+/* ---- sim_workload.c ---- */
+void workload_start(struct client *client);
+
+/* ---- sim_faults.c ---- */
+void faults_draw(void);
+void faults_run(void);
+uint64_t faults_wake_ns(void);
+void faults_heal(void);
+
+/* ---- sim_witness.c: what the log says ---- */
+void witness_watch_meta(struct meta_server *server);
+/* A new leader's log has everything that anybody has applied. */
+void witness_check_complete(const struct raft *raft);
+void witness_client_gone(const struct client *client);
+/* Operations that this client's mount has answered by itself so far; and that the service has
+ * answered since. */
+uint64_t witness_ops_started(const struct client *client);
+uint64_t witness_ops_told(const struct client *client);
+/* The least index that a call beginning now must reflect. */
+uint64_t witness_floor(void);
+
+/* ---- sim_data.c: what files hold ---- */
+struct data_mark; /* what an fsync that begins now must make durable */
+struct data_read {
+    uint64_t ino;
+    uint64_t floor; /* what was replaced at this index or before may not be seen */
+    uint64_t changes;
+};
+uint64_t data_next_tag(struct client *client);
+/* Around each write and truncate: a read beside it may see either. */
+void data_change(struct client *client, uint64_t ino);
+void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
+void data_truncated(struct client *client, uint64_t ino, uint64_t size);
+struct data_mark *data_sync_begin(struct client *client, uint64_t ino);
+void data_sync_end(struct client *client, struct data_mark *mark, int error);
+struct data_read data_read_begin(const struct client *client, uint64_t ino, uint64_t floor);
+void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
+                   struct slice bytes);
+void data_client_gone(struct client *client);
+
+/* ---- sim_check_event.c: after each event ---- */
+void check_event(void);
+
+/* ---- sim_check_end.c: heals everything, then looks at all of it ---- */
+void check_end(void);
