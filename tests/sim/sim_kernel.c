@@ -320,13 +320,11 @@ static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
     if (flags & O_TRUNC) {
         lock(node);
         data_change(kernel->client, node->ino);
+        data_truncated(kernel->client, node->ino, 0); /* it may have happened from now on */
     }
     r = ask(kernel, &waiting);
     if (flags & O_TRUNC) {
         data_change(kernel->client, node->ino);
-        if (r == 0) {
-            data_truncated(kernel->client, node->ino, 0);
-        }
         unlock(node);
     }
     buf_deinit(&waiting.out);
@@ -464,11 +462,9 @@ int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)
 
     lock(node);
     data_change(kernel->client, node->ino);
+    data_truncated(kernel->client, node->ino, size); /* it may have happened from now on */
     r = ask(kernel, &waiting);
     data_change(kernel->client, node->ino);
-    if (r == 0) {
-        data_truncated(kernel->client, node->ino, size);
-    }
     unlock(node);
     buf_deinit(&waiting.out);
     return r;

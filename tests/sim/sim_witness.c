@@ -159,6 +159,52 @@ static void compare(const struct meta_request *request, const struct meta_reply 
     }
 }
 
+static void trace_extents(struct slice extents)
+{
+    struct schema_reader reader = {extents.data, extents.data + extents.size, false};
+
+    while (reader.at < reader.end) {
+        struct meta_extent extent;
+
+        if (meta_extent_decode(&extent, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
+            trace("        at %" PRIu64 "+%u chunk %" PRIx64 ".%" PRIx64 " at %u", extent.offset,
+                  extent.length, extent.chunk_session, extent.chunk_seq, extent.chunk_offset);
+        }
+    }
+}
+
+static void trace_commit(const struct meta_request *request)
+{
+    struct schema_reader reader = {request->data.data, request->data.data + request->data.size,
+                                   false};
+
+    while (reader.at < reader.end) {
+        struct meta_commit commit;
+
+        if (meta_commit_decode(&commit, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
+            trace("    commit of %" PRIu64 " size=%" PRIu64 " inline=%zu extents=%zu",
+                  commit.ino, commit.size, commit.inline_data.size, commit.extents.size);
+            trace_extents(commit.extents);
+        }
+    }
+}
+
+static void trace_applied(const struct meta_request *request, const struct meta_reply *reply,
+                          uint64_t index)
+{
+    trace("log %" PRIu64 " %s session=%" PRIu64 ".%" PRIu64 " ino=%" PRIu64 " %.*s ino2=%" PRIu64
+          " %.*s flags=%x -> %u",
+          index, meta_op_name(request->op), request->session, request->seq, request->ino,
+          (int)request->name.size,
+          request->name.size > 0 ? (const char *)request->name.data : "", request->ino2,
+          (int)request->name2.size,
+          request->name2.size > 0 ? (const char *)request->name2.data : "", request->flags,
+          reply->error);
+    if (request->op == META_COMMIT) {
+        trace_commit(request);
+    }
+}
+
 /* Which client opened this session? */
 static void note_session(const struct meta_request *request, const struct meta_reply *reply)
 {
@@ -192,6 +238,7 @@ const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_reques
         return reply;
     }
     at_index(index)->reply = hash;
+    trace_applied(request, reply, index);
     answer = model_apply(&world->model, request, reply, index);
     compare(request, reply, &answer, index);
     if (request->op == META_SESSION_OPEN) {
