@@ -77,11 +77,15 @@ static void piece_grow(struct dirty *dirty, struct dirty_piece *piece, uint32_t 
 }
 
 /* Makes room for [offset, end): pieces inside go, those that reach in are trimmed. Returns where a
- * piece at `offset` belongs. No piece contains the range. */
-static size_t clear_range(struct dirty *dirty, uint64_t offset, uint64_t end)
+ * piece at `offset` belongs. No piece contains the range. *io_stamp becomes that of the oldest
+ * piece in the way: who waits for its bytes waits for those that take their place. */
+static size_t clear_range(struct dirty *dirty, uint64_t offset, uint64_t end, uint64_t *io_stamp)
 {
     size_t at = find(dirty, offset), last;
 
+    for (last = at; last < dirty->count && dirty->pieces[last]->offset < end; last++) {
+        *io_stamp = min_u64(*io_stamp, dirty->pieces[last]->stamp);
+    }
     if (at < dirty->count && dirty->pieces[at]->offset < offset) {
         dirty->pieces[at]->length = (uint32_t)(offset - dirty->pieces[at]->offset);
         at++;
@@ -102,7 +106,7 @@ static size_t clear_range(struct dirty *dirty, uint64_t offset, uint64_t end)
 
 void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
 {
-    uint64_t end = offset + bytes.size;
+    uint64_t end = offset + bytes.size, stamp = dirty->stamp;
     size_t at = find(dirty, offset);
     struct dirty_piece *piece;
 
@@ -112,18 +116,19 @@ void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
         memcpy(dirty_piece_data(piece) + (offset - piece->offset), bytes.data, bytes.size);
         return;
     }
-    at = clear_range(dirty, offset, end);
+    at = clear_range(dirty, offset, end, &stamp);
     piece = at > 0 ? dirty->pieces[at - 1] : NULL;
     if (piece != NULL && piece_end(piece) == offset && piece->length + bytes.size <= FS_PIECE_MAX) {
         uint32_t length = piece->length;
 
         piece_grow(dirty, piece, length + (uint32_t)bytes.size);
+        piece->stamp = min_u64(piece->stamp, stamp);
         memcpy(dirty_piece_data(piece) + length, bytes.data, bytes.size);
         return;
     }
     piece = mem_zalloc(sizeof(*piece));
     piece->offset = offset;
-    piece->stamp = dirty->stamp;
+    piece->stamp = stamp;
     piece_grow(dirty, piece, (uint32_t)bytes.size);
     memcpy(piece->data, bytes.data, bytes.size);
     insert_at(dirty, at, piece);

@@ -135,6 +135,30 @@ static void test_oldest_stamp(void **state)
     dirty_deinit(&dirty);
 }
 
+/* Who waits for bytes that are written over waits for what took their place. */
+static void test_stamp_of_what_is_written_over(void **state)
+{
+    struct dirty dirty = {0};
+
+    (void)state;
+    dirty.stamp = 1;
+    dirty_write(&dirty, 100, slice_text("0123456789"));
+    dirty.stamp = 2;
+    dirty_write(&dirty, 90, slice_text("012345678901234567890123456789")); /* all of it */
+    assert_int_equal(dirty_oldest(&dirty), 1);
+    dirty_deinit(&dirty);
+
+    dirty.stamp = 3;
+    dirty_write(&dirty, 210, slice_text("0123456789"));
+    dirty.stamp = 4;
+    dirty_write(&dirty, 200, slice_text("0123456789"));
+    dirty_write(&dirty, 205, slice_text("0123456789")); /* half of it, growing the one before */
+    assert_int_equal(dirty_oldest(&dirty), 3);
+    dirty_truncate(&dirty, 210);
+    assert_int_equal(dirty_oldest(&dirty), 3);
+    dirty_deinit(&dirty);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +166,7 @@ int main(void)
         cmocka_unit_test(test_take_leaves_the_rest),
         cmocka_unit_test(test_covers),
         cmocka_unit_test(test_oldest_stamp),
+        cmocka_unit_test(test_stamp_of_what_is_written_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
