@@ -21,7 +21,8 @@
     X(ERR_DISCONNECTED, 0, "the connection was lost")                                              \
     X(ERR_REPAIR, 0, "the node is repairing its log and does not vote or serve")                   \
     X(ERR_NOT_FOUND, EIO, "no server holds the chunk")                                             \
-    X(ERR_JOURNAL_FULL, 0, "too much data is journalled: it has to go into chunks")
+    X(ERR_JOURNAL_FULL, 0, "too much data is journalled: it has to go into chunks")                \
+    X(ERR_CHANGED, 0, "the file is not what the mount took it for: it has to ask again")
 
 enum err_code {
     ERR_FIRST = 10000,

@@ -23,6 +23,9 @@ struct round_inode {
     struct buf extents; /* encoded for the commit */
     struct buf image;   /* the whole contents, when they stay inline */
     bool is_inline;
+    struct dirty whole;  /* the pieces with the inline bytes that move along into chunks */
+    uint64_t base;       /* the commit rests on contents as of this change; 0 = on none */
+    bool again;          /* somebody changed the file before the commit */
     uint64_t size;       /* to commit */
     uint64_t journalled; /* bytes that the commit carries */
     struct dirty sent;   /* the pieces, once the round has ended */

@@ -78,22 +78,19 @@ static void journal_piece(struct round_inode *entry, const struct dirty_piece *p
     }
 }
 
-/* The inline bytes that nothing dirty covers move into the chunk too. */
-static void outgrow_inline(struct inode *inode)
+/* The inline bytes that nothing dirty covers move into the chunk too. They are not dirty: should
+ * the file turn out to have changed, they must not be written over what came. */
+static void outgrow_inline(struct round_inode *entry)
 {
-    struct dirty whole = {0};
+    const struct inode *inode = entry->inode;
 
-    if (inode->inline_data.size == 0) {
-        return;
-    }
-    dirty_write(&whole, 0, buf_slice(&inode->inline_data));
+    dirty_write(&entry->whole, 0, buf_slice(&inode->inline_data));
     for (size_t i = 0; i < inode->flushing.count; i++) {
         const struct dirty_piece *piece = inode->flushing.pieces[i];
 
-        dirty_write(&whole, piece->offset, slice_make(dirty_piece_data(piece), piece->length));
+        dirty_write(&entry->whole, piece->offset,
+                    slice_make(dirty_piece_data(piece), piece->length));
     }
-    dirty_deinit(&inode->flushing);
-    inode->flushing = whole;
 }
 
 static void make_image(struct round_inode *entry)
@@ -112,26 +109,27 @@ static void make_image(struct round_inode *entry)
 void round_pack(struct flush_round *round, struct round_inode *entry)
 {
     struct inode *inode = entry->inode;
+    const struct dirty *pieces = &inode->flushing;
 
     buf_clear(&entry->extents);
     entry->journalled = 0;
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
+    entry->base = inode->contents == CONTENTS_INLINE ? inode->attr.change : 0;
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);
         return;
     }
-    if (inode->contents == CONTENTS_INLINE) {
-        uint64_t before = inode->flushing.bytes;
-
-        outgrow_inline(inode);
-        round->mount->dirty_bytes += inode->flushing.bytes - before;
+    entry->size = dirty_end(&inode->flushing); /* and no more: somebody may have made it shorter */
+    if (inode->contents == CONTENTS_INLINE && inode->inline_data.size != 0) {
+        outgrow_inline(entry);
+        pieces = &entry->whole;
     }
-    for (size_t i = 0; i < inode->flushing.count; i++) {
+    for (size_t i = 0; i < pieces->count; i++) {
         if (round->journal) {
-            journal_piece(entry, inode->flushing.pieces[i]);
+            journal_piece(entry, pieces->pieces[i]);
         } else {
-            pack_piece(round, entry, inode->flushing.pieces[i]);
+            pack_piece(round, entry, pieces->pieces[i]);
         }
     }
 }
@@ -152,7 +150,9 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
     if (entry->inode->kill_priv) {
         commit.valid |= META_SET_KILL_PRIV;
     }
-    if (coherence_trusts(round->mount, entry->inode)) {
+    if (!coherence_trusts(round->mount, entry->inode)) {
+        commit.base = entry->base;
+    } else {
         commit.valid |= META_SET_CTIME; /* as applications have seen it */
         commit.ctime = entry->inode->attr.ctime;
     }

@@ -4,7 +4,8 @@
  *     LEARN --> PUT --> COMMIT --> finish
  *       ^        |        |
  *       +--------+- AGAIN <+  the session expired: new chunks under the new session;
- *                               or the data may not be journalled: chunks
+ *                               or the data may not be journalled: chunks;
+ *                               or another mount was faster: on what is there now
  *
  * LEARN asks for the contents of small files that we have not read: data up to META_INLINE_MAX
  * lives in the inode, and a file that outgrows it takes its inline bytes along into the first
@@ -162,6 +163,12 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
     struct inode *inode = entry->inode;
     struct meta_attr attr;
 
+    if (result->error == ERR_CHANGED) {
+        inode_forget_contents(inode);
+        entry->again = true;
+        entry->round->status = -ERR_CHANGED;
+        return;
+    }
     if (result->error != 0) {
         inode_failed(entry->round->mount, inode, -(int)result->error);
         return;
@@ -182,6 +189,20 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
         /* Still pending: size and time stay ours. */
         inode_update(entry->round->mount, inode, &attr, true);
     }
+}
+
+/* The inode is out of the round; its pieces stay with the entry until they are not sent from. */
+static void end_inode(struct mount *mount, struct round_inode *entry)
+{
+    struct inode *inode = entry->inode;
+
+    entry->sent = inode->flushing;
+    inode->flushing = (struct dirty){0};
+    inode->in_round = false;
+    inode->attr.size = inode_size(inode); /* smaller when what was written is lost */
+    entry->inode = NULL;
+    flush_inode_done(mount, inode);
+    inode_release(mount, inode);
 }
 
 /* Must the whole commit be made again, and why? Chunks of a session that has gone: it came under
@@ -222,6 +243,11 @@ static void take_results(struct flush_round *round, struct slice data)
         }
         inode_committed(&round->inodes[i], &result);
     }
+    for (unsigned i = 0; i < round->inode_count && round->status == -ERR_CHANGED; i++) {
+        if (round->inodes[i].inode != NULL && !round->inodes[i].again) {
+            end_inode(round->mount, &round->inodes[i]); /* what is committed is not sent again */
+        }
+    }
 }
 
 static void on_committed(struct meta_call *call)
@@ -257,20 +283,6 @@ static void fail_inodes(struct flush_round *round)
             inode_failed(round->mount, round->inodes[i].inode, round->status);
         }
     }
-}
-
-/* The inode is out of the round; its pieces stay with the entry until they are not sent from. */
-static void end_inode(struct mount *mount, struct round_inode *entry)
-{
-    struct inode *inode = entry->inode;
-
-    entry->sent = inode->flushing;
-    inode->flushing = (struct dirty){0};
-    inode->in_round = false;
-    inode->attr.size = inode_size(inode); /* smaller when what was written is lost */
-    entry->inode = NULL;
-    flush_inode_done(mount, inode);
-    inode_release(mount, inode);
 }
 
 /* What the server cannot tell about must not be written over. */
@@ -334,6 +346,7 @@ static void round_drained(struct op *op)
     for (unsigned i = 0; i < round->inode_count; i++) {
         mount->dirty_bytes -= round->inodes[i].sent.bytes;
         dirty_deinit(&round->inodes[i].sent);
+        dirty_deinit(&round->inodes[i].whole);
         buf_deinit(&round->inodes[i].extents);
         buf_deinit(&round->inodes[i].image);
     }
@@ -400,7 +413,8 @@ static void again(struct flush_round *round)
     }
     round->status = 0;
     for (unsigned i = 0; i < round->inode_count; i++) {
-        round->inodes[i].learned = false;
+        round->inodes[i].learned = round->inodes[i].again = false;
+        dirty_deinit(&round->inodes[i].whole);
     }
 }
 
@@ -446,7 +460,8 @@ static void round_step(struct op *op)
         if (!round->committed) {
             return;
         }
-        if (round->status == -ERR_SESSION_EXPIRED || round->status == -ERR_JOURNAL_FULL) {
+        if (round->status == -ERR_SESSION_EXPIRED || round->status == -ERR_JOURNAL_FULL ||
+            round->status == -ERR_CHANGED) {
             op->state = FLUSH_AGAIN;
             op->woken = true;
             return;

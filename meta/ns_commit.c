@@ -122,12 +122,15 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
     if (r < 0) {
         return r;
     }
+    if (commit->base != 0 && commit->base != inode->r.change) {
+        return -ERR_CHANGED;
+    }
     if (commit->is_inline) {
         return commit->extents.size > 0 ? -EINVAL : 0;
     }
     if (commit->extents.size > 0 && inode->r.content.size > 0 &&
         !covers(commit->extents, inode->r.content.size)) {
-        return -EINVAL; /* would lose what was inline */
+        return -ERR_CHANGED; /* would lose what was inline */
     }
     return 0;
 }

@@ -181,8 +181,8 @@ static void test_inline(void **state)
                      0);
     assert_int_equal(f.ns.volume.used_bytes, 500);
     /* Extents that would lose inline data are refused. */
-    assert_int_equal(commit_extent(&f, ino, 100, 1000, f.session, 1), -EINVAL);
-    assert_int_equal(commit_extent(&f, ino, 0, 499, f.session, 1), -EINVAL);
+    assert_int_equal(commit_extent(&f, ino, 100, 1000, f.session, 1), -ERR_CHANGED);
+    assert_int_equal(commit_extent(&f, ino, 0, 499, f.session, 1), -ERR_CHANGED);
     assert_int_equal(commit_extent(&f, ino, 0, 500, f.session, 1), 0);
     assert_int_equal(f.ns.volume.used_bytes, 500);
     assert_int_equal(commit(&f, (struct meta_commit){.ino = ino,
@@ -195,6 +195,32 @@ static void test_inline(void **state)
 }
 
 /* A file of many extents is freed in bounded steps, cut off or unlinked. */
+/* What rests on contents that have changed since they were read is refused, and changes nothing. */
+static void test_commit_on_a_base(void **state)
+{
+    struct meta_commit inlined = {
+        .is_inline = true, .inline_data = slice_text("new contents"), .base = 1};
+    struct fixture f;
+    struct meta_attr attr;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &inlined.ino), 0);
+    assert_int_equal(meta_attr_decode(&attr, f.reply->attr), 0);
+    inlined.base = attr.change;
+    assert_int_equal(commit(&f, inlined), 0);
+    assert_int_equal(commit(&f, inlined), -ERR_CHANGED);
+    inlined.inline_data = slice_text("short");
+    assert_int_equal(commit(&f, inlined), -ERR_CHANGED);
+    assert_int_equal(f.ns.volume.used_bytes, 12);
+    inlined.base++;
+    assert_int_equal(commit(&f, inlined), 0);
+    inlined.base = 0;
+    assert_int_equal(commit(&f, inlined), 0);
+    assert_int_equal(f.ns.volume.used_bytes, 5);
+    teardown(&f);
+}
+
 static void test_steps(void **state)
 {
     enum { EXTENTS = 5000 };
@@ -460,15 +486,11 @@ static void test_given_up_chunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequence),
-        cmocka_unit_test(test_fencing),
-        cmocka_unit_test(test_inline),
-        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_rights),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_xattrs),
-        cmocka_unit_test(test_sticky),
-        cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_sequence),       cmocka_unit_test(test_fencing),
+        cmocka_unit_test(test_inline),         cmocka_unit_test(test_commit_on_a_base),
+        cmocka_unit_test(test_steps),          cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_sticky),         cmocka_unit_test(test_delete_queue_of_any_number),
         cmocka_unit_test(test_given_up_chunk),
     };
 
