@@ -235,7 +235,7 @@ void client_start(unsigned slot)
     client->incarnation = ++world->incarnations;
     client->next_tag = 0;
     client->kernel = kernel_new(client);
-    world->model.incarnations[slot] = client->incarnation;
+    model_new_client(&world->model, slot, client->incarnation);
     sim_call(world->sim, client->node, open_client, client);
     trace("start client %u", slot);
 }

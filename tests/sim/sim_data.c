@@ -18,9 +18,12 @@ struct written {
     uint32_t *seqs; /* by cell; 0 = nothing of ours */
     uint64_t count;
     uint64_t changes; /* begun and ended writes and truncates */
+    unsigned changing;
+    struct list marks; /* data_mark: fsyncs under way */
 };
 
 struct data_mark {
+    struct list_node node;
     uint64_t ino;
     uint32_t *seqs;
     uint64_t count;
@@ -36,6 +39,7 @@ static struct written *written_of(const struct client *client, uint64_t ino)
     if (written == NULL) {
         written = mem_zalloc(sizeof(*written));
         written->ino = ino;
+        list_init(&written->marks);
         map_put(&files[client->slot], map_u64(ino), written);
     }
     return written;
@@ -46,9 +50,16 @@ uint64_t data_next_tag(struct client *client)
     return (uint64_t)client->incarnation << MODEL_TAG_BITS | ++client->next_tag;
 }
 
-void data_change(struct client *client, uint64_t ino)
+void data_change_begin(struct client *client, uint64_t ino)
 {
     written_of(client, ino)->changes++;
+    written_of(client, ino)->changing++;
+}
+
+void data_change_end(struct client *client, uint64_t ino)
+{
+    written_of(client, ino)->changes++;
+    written_of(client, ino)->changing--;
 }
 
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag)
@@ -73,12 +84,19 @@ void data_truncated(struct client *client, uint64_t ino, uint64_t size)
     for (uint64_t cell = size / SIM_CELL; cell < written->count; cell++) {
         written->seqs[cell] = 0;
     }
+    list_for_each (node, &written->marks) { /* what is cut off need not be made durable */
+        struct data_mark *mark = list_entry(node, struct data_mark, node);
+
+        mark->count = min_u64(mark->count, size / SIM_CELL);
+    }
 }
 
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino)
 {
-    const struct written *written = written_of(client, ino);
+    struct written *written = written_of(client, ino);
     struct data_mark *mark = mem_zalloc(sizeof(*mark));
+
+    list_push_back(&written->marks, &mark->node);
 
     mark->ino = ino;
     mark->count = written->count;
@@ -93,7 +111,6 @@ struct data_mark *data_sync_begin(struct client *client, uint64_t ino)
 void data_sync_end(struct client *client, struct data_mark *mark, int error)
 {
     const struct model_inode *inode = model_inode(&world->model, mark->ino);
-    const struct written *now = written_of(client, mark->ino);
 
     if (error == 0 && inode == NULL) {
         violation("durable: fsync returned, but the log has no inode %" PRIu64, mark->ino);
@@ -102,9 +119,7 @@ void data_sync_end(struct client *client, struct data_mark *mark, int error)
         violation("durable: fsync of a directory returned before what was done in it");
     }
     for (uint64_t cell = 0; error == 0 && inode->nlink > 0 && cell < mark->count; cell++) {
-        bool cut = cell >= now->count || now->seqs[cell] == 0; /* truncated meanwhile */
-
-        if (mark->seqs[cell] != 0 && !cut &&
+        if (mark->seqs[cell] != 0 &&
             model_committed(inode, client->slot, cell) < mark->seqs[cell]) {
             violation("durable: fsync returned, but cell %" PRIu64 " of inode %" PRIu64
                       " is not committed: write %u of client %u",
@@ -112,6 +127,7 @@ void data_sync_end(struct client *client, struct data_mark *mark, int error)
         }
     }
     world->counts.fsyncs += error == 0;
+    list_remove(&mark->node);
     mem_free(mark->seqs);
     mem_free(mark);
 }
@@ -129,18 +145,15 @@ void data_client_gone(struct client *client)
     }
     map_deinit(&files[client->slot]);
     files[client->slot] = (struct map){0};
-    at = 0;
-    while ((slot = map_next(&world->model.inodes, &at)) != NULL) {
-        struct model_inode *inode = slot->value;
-
-        inode->committed_count[client->slot] = 0;
-    }
 }
 
 struct data_read data_read_begin(const struct client *client, uint64_t ino, uint64_t floor)
 {
-    return (struct data_read){
-        .ino = ino, .floor = floor, .changes = written_of(client, ino)->changes};
+    const struct written *written = written_of(client, ino);
+
+    return (struct data_read){.ino = ino,
+                              .floor = floor,
+                              .changes = written->changing > 0 ? UINT64_MAX : written->changes};
 }
 
 static void bad_cell(const struct client *client, const struct data_read *read, uint64_t cell,

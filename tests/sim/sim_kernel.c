@@ -319,12 +319,12 @@ static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
 
     if (flags & O_TRUNC) {
         lock(node);
-        data_change(kernel->client, node->ino);
+        data_change_begin(kernel->client, node->ino);
         data_truncated(kernel->client, node->ino, 0); /* it may have happened from now on */
     }
     r = ask(kernel, &waiting);
     if (flags & O_TRUNC) {
-        data_change(kernel->client, node->ino);
+        data_change_end(kernel->client, node->ino);
         unlock(node);
     }
     buf_deinit(&waiting.out);
@@ -345,10 +345,6 @@ static int create(struct kernel *kernel, struct knode *dir, const char *name, ui
     buf_deinit(&waiting.out);
     if (r == 0) {
         *out_node = node_known(kernel, &waiting.call.attr);
-        if (flags & O_TRUNC) {
-            data_change(kernel->client, waiting.call.attr.ino);
-            data_truncated(kernel->client, waiting.call.attr.ino, 0);
-        }
     }
     return r;
 }
@@ -403,7 +399,7 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
 
     model_fill(bytes, size, tag);
     lock(node);
-    data_change(client, node->ino);
+    data_change_begin(client, node->ino);
     for (uint64_t at = 0; r == 0 && at < size; at += MiB(1)) {
         uint64_t part = min_u64(size - at, MiB(1));
         struct waiting waiting = {.call = {.op = FS_WRITE,
@@ -417,7 +413,7 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
         }
         buf_deinit(&waiting.out);
     }
-    data_change(client, node->ino);
+    data_change_end(client, node->ino);
     unlock(node);
     mem_free(bytes);
     return r;
@@ -461,10 +457,10 @@ int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)
     int r;
 
     lock(node);
-    data_change(kernel->client, node->ino);
+    data_change_begin(kernel->client, node->ino);
     data_truncated(kernel->client, node->ino, size); /* it may have happened from now on */
     r = ask(kernel, &waiting);
-    data_change(kernel->client, node->ino);
+    data_change_end(kernel->client, node->ino);
     unlock(node);
     buf_deinit(&waiting.out);
     return r;

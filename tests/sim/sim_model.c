@@ -347,11 +347,12 @@ static const char *commit_record(struct model *model, struct slice bytes,
     if (inode == NULL) {
         return result->error == ESTALE ? NULL : "a commit to an inode that is not there";
     }
-    if (result->error == ESTALE && inode->going) {
-        return NULL;
+    if ((result->error == ESTALE && inode->going) || result->error == ERR_CHANGED ||
+        result->error == ERR_JOURNAL_FULL) {
+        return NULL; /* nothing happened: the mount does it again */
     }
     if (result->error != 0) {
-        return result->error == EINVAL ? "a commit is refused: EINVAL" : "a commit is refused";
+        return "a commit is refused";
     }
     return model_commit(model, inode, &commit, slot);
 }
@@ -379,6 +380,27 @@ static struct model_answer do_commit(struct model *model, const struct meta_requ
         }
     }
     return (struct model_answer){0};
+}
+
+static struct model_answer do_settle(struct model *model, const struct meta_request *request,
+                                     const struct meta_reply *reply)
+{
+    struct schema_reader reader = {request->data.data, request->data.data + request->data.size,
+                                   false};
+    struct meta_settle settle;
+
+    if (model_inode(model, request->ino) == NULL) {
+        return fail(ESTALE);
+    }
+    while (reply->error == 0 && reader.at < reader.end &&
+           meta_settle_decode(&settle, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
+        const char *why = model_settle(model, &settle);
+
+        if (why != NULL) {
+            return broken(why);
+        }
+    }
+    return (struct model_answer){.error = (int)reply->error};
 }
 
 /* ---- sessions, the leader's own ---- */
@@ -476,6 +498,8 @@ static struct model_answer run(struct model *model, const struct meta_request *r
         return do_setattr(model, request);
     case META_COMMIT:
         return do_commit(model, request, reply);
+    case META_SETTLE:
+        return do_settle(model, request, reply);
     case META_SESSION_OPEN:
         return session_open(model, reply);
     case META_SESSION_CLOSE:
@@ -493,7 +517,8 @@ static struct model_answer run(struct model *model, const struct meta_request *r
 
 static bool is_sequenced(unsigned op)
 {
-    return (op >= META_SETATTR && op <= META_COMMIT) || op == META_RESERVE_INOS;
+    return (op >= META_SETATTR && op <= META_COMMIT) || op == META_RESERVE_INOS ||
+           op == META_SETTLE;
 }
 
 /* Executed before: the same answer, no effect. */
@@ -516,6 +541,7 @@ struct model_answer model_apply(struct model *model, const struct meta_request *
     struct model_session *session = model_session(model, request->session);
 
     model->index = index;
+    model->writer = session != NULL ? session->incarnation : 0;
     if (!is_sequenced(request->op)) {
         return run(model, request, reply);
     }

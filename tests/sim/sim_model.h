@@ -48,7 +48,8 @@ struct model_inode {
 
 struct model_session {
     uint64_t id;
-    unsigned slot; /* of the client that opened it; MODEL_SLOTS = unknown */
+    unsigned slot;        /* of the client that opened it; MODEL_SLOTS = unknown */
+    uint64_t incarnation; /* of that client */
     uint64_t last_seq;
     uint64_t *indexes; /* at which each seq was executed first, by seq */
     size_t index_count;
@@ -63,13 +64,21 @@ struct model_chunk {
     bool deleted;
 };
 
+/* For the message. */
+struct model_bad {
+    uint64_t cell, tag, was;
+    unsigned slot;
+};
+
 struct model {
+    struct model_bad bad;
     struct map inodes;   /* ino -> model_inode */
     struct map sessions; /* id -> model_session */
     struct map chunks;   /* {session, seq} -> model_chunk */
     uint64_t index;      /* of the last operation */
     uint64_t open_sessions;
     unsigned write_quorum;
+    uint64_t writer;                    /* whose operation it is: an incarnation */
     uint64_t incarnations[MODEL_SLOTS]; /* of the client in each slot: the high bits of its tags */
 };
 
@@ -95,6 +104,8 @@ struct model_answer model_read(struct model *model, const struct meta_request *r
 struct model_inode *model_inode(const struct model *model, uint64_t ino);
 struct model_session *model_session(const struct model *model, uint64_t id);
 struct model_entry *model_entry(const struct model_inode *dir, struct slice name);
+/* Another client has this slot now; what the one before had committed is not its own. */
+void model_new_client(struct model *model, unsigned slot, uint64_t incarnation);
 /* A chunk was given out with these bytes. False: its id was used before with others. */
 bool model_chunk_put(struct model *model, uint64_t session, uint64_t seq, struct slice bytes);
 struct model_chunk *model_chunk(const struct model *model, uint64_t session, uint64_t seq);
@@ -107,6 +118,8 @@ void model_truncate(struct model *model, struct model_inode *inode, uint64_t siz
 /* One record of a COMMIT; NULL, or what is wrong with it. */
 const char *model_commit(struct model *model, struct model_inode *inode,
                          const struct meta_commit *commit, unsigned slot);
+/* NULL, or what is wrong with it. Contents stay what they are. */
+const char *model_settle(struct model *model, const struct meta_settle *settle);
 void model_inode_free(struct model_inode *inode);
 /* The tag of a cell's bytes; UINT64_MAX when they are torn. */
 uint64_t model_tag(const uint8_t *bytes);

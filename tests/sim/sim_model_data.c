@@ -63,11 +63,6 @@ static void set_cell(struct model *model, struct model_inode *inode, uint64_t ce
     inode->cells[cell] = tag;
 }
 
-static bool is_own(const struct model *model, unsigned slot, uint64_t tag)
-{
-    return slot < MODEL_SLOTS && tag != 0 && tag >> MODEL_TAG_BITS == model->incarnations[slot];
-}
-
 uint32_t model_committed(const struct model_inode *inode, unsigned slot, uint64_t cell)
 {
     return cell < inode->committed_count[slot] ? inode->committed[slot][cell] : 0;
@@ -92,12 +87,18 @@ static void note_committed(struct model_inode *inode, unsigned slot, uint64_t ce
 static const char *commit_cell(struct model *model, struct model_inode *inode, uint64_t cell,
                                uint64_t tag, unsigned slot)
 {
+    bool lives = slot < MODEL_SLOTS && model->incarnations[slot] == model->writer;
+
     if (tag == UINT64_MAX) {
         return "a commit has a torn cell";
     }
-    if (is_own(model, slot, tag) && (uint32_t)tag >= model_committed(inode, slot, cell)) {
-        note_committed(inode, slot, cell, tag);
+    if (tag != 0 && tag >> MODEL_TAG_BITS == model->writer &&
+        (!lives || (uint32_t)tag >= model_committed(inode, slot, cell))) {
+        if (lives) {
+            note_committed(inode, slot, cell, tag);
+        }
     } else if (tag != model_cell(inode, cell)) {
+        model->bad = (struct model_bad){cell, tag, model_cell(inode, cell), slot};
         return "a commit brings back old contents that the mount has not written now";
     }
     set_cell(model, inode, cell, tag);
@@ -135,24 +136,33 @@ bool model_was(const struct model_inode *inode, uint64_t cell, uint64_t tag, uin
     return false;
 }
 
+/* The whole contents: what they do not reach is a hole. */
 static const char *commit_inline(struct model *model, struct model_inode *inode, struct slice bytes,
                                  unsigned slot)
 {
+    const char *why = NULL;
+
     if (bytes.size % SIM_CELL != 0) {
         return "inline data is not whole cells";
     }
-    for (uint64_t cell = 0; cell < bytes.size / SIM_CELL; cell++) {
-        const char *why =
-            commit_cell(model, inode, cell, model_tag(bytes.data + cell * SIM_CELL), slot);
+    for (uint64_t cell = 0; why == NULL && cell < bytes.size / SIM_CELL; cell++) {
+        why = commit_cell(model, inode, cell, model_tag(bytes.data + cell * SIM_CELL), slot);
+    }
+    return why;
+}
 
-        if (why != NULL) {
-            return why;
-        }
+static const char *check_chunk(const struct model *model, const struct model_chunk *chunk,
+                               uint64_t from, uint64_t length)
+{
+    if (chunk == NULL || chunk->deleted) {
+        return "an extent names a chunk that was never written, or is deleted";
     }
-    if (bytes.size < inode->size) {
-        return "a commit makes the file shorter";
+    if ((unsigned)__builtin_popcount(chunk->holders) < model->write_quorum) {
+        return "a commit names a chunk that has too few durable copies";
     }
-    inode->size = bytes.size;
+    if (from + length > (uint64_t)chunk->cell_count * SIM_CELL) {
+        return "an extent reaches beyond its chunk";
+    }
     return NULL;
 }
 
@@ -160,62 +170,95 @@ static const char *commit_extent(struct model *model, struct model_inode *inode,
                                  const struct meta_extent *extent, unsigned slot)
 {
     const struct model_chunk *chunk = model_chunk(model, extent->chunk_session, extent->chunk_seq);
+    const char *why = NULL;
 
     if (extent->offset % SIM_CELL != 0 || extent->length % SIM_CELL != 0 ||
         extent->chunk_offset % SIM_CELL != 0) {
         return "an extent is not whole cells";
     }
-    if (chunk == NULL || chunk->deleted) {
-        return "an extent names a chunk that was never written, or is deleted";
+    if (extent->data.size == 0) {
+        why = check_chunk(model, chunk, extent->chunk_offset, extent->length);
     }
-    if ((unsigned)__builtin_popcount(chunk->holders) < model->write_quorum) {
-        return "a commit names a chunk that has too few durable copies";
-    }
-    if (extent->chunk_offset + (uint64_t)extent->length > (uint64_t)chunk->cell_count * SIM_CELL) {
-        return "an extent reaches beyond its chunk";
-    }
-    for (uint64_t i = 0; i < extent->length / SIM_CELL; i++) {
+    for (uint64_t i = 0; why == NULL && i < extent->length / SIM_CELL; i++) {
         uint64_t cell = extent->offset / SIM_CELL + i;
-        uint64_t tag = chunk->cells[extent->chunk_offset / SIM_CELL + i];
+        uint64_t tag = extent->data.size != 0 ? model_tag(extent->data.data + i * SIM_CELL)
+                                              : chunk->cells[extent->chunk_offset / SIM_CELL + i];
 
         if (cell * SIM_CELL < inode->size) {
-            const char *why = commit_cell(model, inode, cell, tag, slot);
-
-            if (why != NULL) {
-                return why;
-            }
+            why = commit_cell(model, inode, cell, tag, slot);
         }
     }
-    return NULL;
+    return why;
 }
 
-const char *model_commit(struct model *model, struct model_inode *inode,
-                         const struct meta_commit *commit, unsigned slot)
+const char *model_settle(struct model *model, const struct meta_settle *settle)
+{
+    return check_chunk(model, model_chunk(model, settle->chunk_session, settle->chunk_seq),
+                       settle->chunk_offset, settle->length);
+}
+
+static const char *commit_extents(struct model *model, struct model_inode *inode,
+                                  const struct meta_commit *commit, unsigned slot)
 {
     struct schema_reader reader = {commit->extents.data,
                                    commit->extents.data + commit->extents.size, false};
-    const char *broken = NULL;
+    const char *why = NULL;
 
-    if (commit->is_inline) {
-        broken = commit_inline(model, inode, commit->inline_data, slot);
-    }
-    if ((commit->valid & META_SET_SIZE) != 0) {
-        inode->size = max_u64(inode->size, commit->size);
-    }
-    while (broken == NULL && reader.at < reader.end) {
+    while (why == NULL && reader.at < reader.end) {
         struct meta_extent extent;
         struct slice bytes = schema_read_bytes(&reader, META_BODY_MAX);
 
         if (reader.failed || meta_extent_decode(&extent, bytes) < 0) {
             return "an extent cannot be decoded";
         }
-        if ((commit->valid & META_SET_SIZE) == 0) {
-            inode->size = max_u64(inode->size, extent.offset + extent.length);
-        }
-        broken = commit_extent(model, inode, &extent, slot);
+        why = commit_extent(model, inode, &extent, slot);
     }
+    return why;
+}
+
+/* Where what the commit brings ends. */
+static uint64_t end_of(const struct meta_commit *commit)
+{
+    struct schema_reader reader = {commit->extents.data,
+                                   commit->extents.data + commit->extents.size, false};
+    uint64_t end = commit->is_inline ? commit->inline_data.size : 0;
+    struct meta_extent extent;
+
+    while (reader.at < reader.end &&
+           meta_extent_decode(&extent, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
+        end = max_u64(end, extent.offset + extent.length);
+    }
+    return end;
+}
+
+const char *model_commit(struct model *model, struct model_inode *inode,
+                         const struct meta_commit *commit, unsigned slot)
+{
+    uint64_t end = end_of(commit);
+    const char *why;
+
+    if ((commit->valid & META_SET_SIZE) != 0 && commit->size > max_u64(inode->size, end)) {
+        return "a commit makes the file longer than its data";
+    }
+    if (commit->is_inline && end < inode->size) {
+        return "a commit makes the file shorter";
+    }
+    inode->size = max_u64(inode->size, (commit->valid & META_SET_SIZE) != 0 ? commit->size : end);
+    why = commit->is_inline ? commit_inline(model, inode, commit->inline_data, slot)
+                            : commit_extents(model, inode, commit, slot);
     note_foreign(model, inode, slot);
-    return broken;
+    return why;
+}
+
+void model_new_client(struct model *model, unsigned slot, uint64_t incarnation)
+{
+    struct map_slot *at;
+    size_t position = 0;
+
+    model->incarnations[slot] = incarnation;
+    while ((at = map_next(&model->inodes, &position)) != NULL) {
+        ((struct model_inode *)at->value)->committed_count[slot] = 0;
+    }
 }
 
 void model_inode_free(struct model_inode *inode)

@@ -142,7 +142,12 @@ static void compare(const struct meta_request *request, const struct meta_reply 
                     const struct model_answer *answer, uint64_t index)
 {
     if (answer->broken != NULL) {
-        violation("%s at index %" PRIu64 ": %s", meta_op_name(request->op), index, answer->broken);
+        const struct model_bad *bad = &world->model.bad;
+
+        violation("%s at index %" PRIu64 ": %s (cell %" PRIu64 ": %" PRIx64 " over %" PRIx64
+                  " by client %u)",
+                  meta_op_name(request->op), index, answer->broken, bad->cell, bad->tag, bad->was,
+                  bad->slot);
     }
     if ((int)reply->error != answer->error) {
         violation("%s at index %" PRIu64 " ino=%" PRIu64 " name=%.*s: error %u, the model says %d",
@@ -173,17 +178,22 @@ static void trace_extents(struct slice extents)
     }
 }
 
-static void trace_commit(const struct meta_request *request)
+static void trace_commit(const struct meta_request *request, const struct meta_reply *reply)
 {
+    struct schema_reader results = {reply->data.data, reply->data.data + reply->data.size, false};
     struct schema_reader reader = {request->data.data, request->data.data + request->data.size,
                                    false};
 
     while (reader.at < reader.end) {
+        struct meta_commit_result result = {0};
         struct meta_commit commit;
 
+        (void)!meta_commit_result_decode(&result, schema_read_bytes(&results, META_BODY_MAX));
         if (meta_commit_decode(&commit, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
-            trace("    commit of %" PRIu64 " size=%" PRIu64 " inline=%zu extents=%zu",
-                  commit.ino, commit.size, commit.inline_data.size, commit.extents.size);
+            trace("    commit of %" PRIu64 " base=%" PRIu64 " -> %u size=%" PRIu64
+                  " inline=%zu extents=%zu",
+                  commit.ino, commit.base, result.error, commit.size, commit.inline_data.size,
+                  commit.extents.size);
             trace_extents(commit.extents);
         }
     }
@@ -195,13 +205,12 @@ static void trace_applied(const struct meta_request *request, const struct meta_
     trace("log %" PRIu64 " %s session=%" PRIu64 ".%" PRIu64 " ino=%" PRIu64 " %.*s ino2=%" PRIu64
           " %.*s flags=%x -> %u",
           index, meta_op_name(request->op), request->session, request->seq, request->ino,
-          (int)request->name.size,
-          request->name.size > 0 ? (const char *)request->name.data : "", request->ino2,
-          (int)request->name2.size,
+          (int)request->name.size, request->name.size > 0 ? (const char *)request->name.data : "",
+          request->ino2, (int)request->name2.size,
           request->name2.size > 0 ? (const char *)request->name2.data : "", request->flags,
           reply->error);
     if (request->op == META_COMMIT) {
-        trace_commit(request);
+        trace_commit(request, reply);
     }
 }
 
@@ -215,6 +224,7 @@ static void note_session(const struct meta_request *request, const struct meta_r
 
         if (client->mount != NULL && client->mount->meta.nonce == request->offset) {
             session->slot = i;
+            session->incarnation = client->incarnation;
         }
     }
 }

@@ -55,8 +55,12 @@ struct client {
     X(calls)                                                                                       \
     X(errors)                                                                                      \
     X(applied)                                                                                     \
-    X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked) X(kills) X(powers) X(restarts)    \
-        X(meta_down) X(chunk_down) X(client_down) X(elections) X(sessions_lost)
+    X(reads_checked)                                                                               \
+    X(reads_skipped)                                                                               \
+    X(fsyncs)                                                                                      \
+    X(cells_checked)                                                                               \
+    X(kills)                                                                                       \
+    X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections) X(sessions_lost)
 
 struct sim_counts {
 #define SIM_COUNT_MEMBER(name) uint64_t name;
@@ -161,12 +165,13 @@ uint64_t witness_floor(void);
 struct data_mark; /* what an fsync that begins now must make durable */
 struct data_read {
     uint64_t ino;
-    uint64_t floor; /* what was replaced at this index or before may not be seen */
-    uint64_t changes;
+    uint64_t floor;   /* what was replaced at this index or before may not be seen */
+    uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
 /* Around each write and truncate: a read beside it may see either. */
-void data_change(struct client *client, uint64_t ino);
+void data_change_begin(struct client *client, uint64_t ino);
+void data_change_end(struct client *client, uint64_t ino);
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
 void data_truncated(struct client *client, uint64_t ino, uint64_t size);
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino);
