@@ -13,10 +13,7 @@ struct chunk_server_config {
     const struct rpc_identity *identity; /* node_id = server id, role CHUNK */
     const char *const *meta_addresses;
     unsigned meta_count;
-    uint64_t segment_bytes;      /* 0 = default */
-    uint64_t memtable_bytes;     /* 0 = default */
-    uint64_t scrub_bytes_second; /* 0 = 20 MB/s; UINT64_MAX = no scrub */
-    uint64_t sync_interval_ns;   /* anti-entropy; 0 = 30 s */
+    const struct chunk_settings *settings; /* NULL = the defaults; copied */
 };
 
 struct chunk_server {

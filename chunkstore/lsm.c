@@ -56,7 +56,7 @@ void lsm_block_keep(struct lsm *lsm, const struct sstable *table, uint32_t numbe
     if (map_get(&lsm->blocks, block_key(table, number)) != NULL) {
         return;
     }
-    if (lsm->blocks.count >= BLOCK_CACHE_BLOCKS) {
+    if (lsm->blocks.count >= lsm->blocks_max) {
         block_free(lsm, list_entry(list_first(&lsm->block_lru), struct lsm_block, node));
     }
     block = mem_zalloc(sizeof(*block));

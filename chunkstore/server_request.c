@@ -141,7 +141,7 @@ static void handle_get(struct chunk_server *server, struct rpc_request *request)
     if (stale(server, request, message.epoch, key.partition)) {
         return;
     }
-    if (server->store.get_bytes >= STORE_GETS_BYTES) {
+    if (server->store.get_bytes >= server->store.settings.get_queue_bytes) {
         reply_status(request, -ERR_BUSY);
         return;
     }

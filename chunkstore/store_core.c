@@ -116,7 +116,7 @@ struct index_entry store_current(const struct chunk_store *store, const struct i
 
 bool store_stalled(const struct chunk_store *store)
 {
-    return store->lsm.frozen != NULL && store->lsm.active->bytes >= store->config.memtable_bytes;
+    return store->lsm.frozen != NULL && store->lsm.active->bytes >= store->settings.memtable_bytes;
 }
 
 void store_hold(struct lsm *lsm, int change)
@@ -192,8 +192,8 @@ static void judge_space(struct chunk_store *store, const struct env_io *stat)
 
     store->disk_total = stat->total_bytes;
     store->disk_free = stat->free_bytes;
-    reserve = stat->total_bytes / 100 * (100 - STORE_FULL_PERCENT);
-    reserve = min_u64(max_u64(reserve, STORE_RESERVE_BYTES), stat->total_bytes / 4);
+    reserve = stat->total_bytes / 100 * (100 - store->settings.full_percent);
+    reserve = min_u64(max_u64(reserve, store->settings.reserve_bytes), stat->total_bytes / 4);
     full = stat->free_bytes < reserve;
     if (full != store->full) {
         LOG_WARN(store->env, "chunk", "%s dir=%s free=%" PRIu64 " total=%" PRIu64,

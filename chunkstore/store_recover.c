@@ -410,7 +410,7 @@ static int replay_segments(struct chunk_store *store, bool rebuild)
         if (segment->file != NULL) {
             r = scan_segment(&replay, segment);
         }
-        segment->sealed = segment->sealed || segment->end >= store->config.segment_bytes;
+        segment->sealed = segment->sealed || segment->end >= store->settings.segment_bytes;
     }
     if (r == 0) {
         r = apply_records(store, &replay, rebuild);
@@ -541,14 +541,11 @@ int chunk_store_open(struct chunk_store *store, struct env *env,
     *store = (struct chunk_store){.env = env, .config = *config, .next_segment = 1};
     store->dir = mem_strdup(config->dir);
     store->config.dir = store->dir;
-    if (store->config.segment_bytes == 0) {
-        store->config.segment_bytes = STORE_SEGMENT_BYTES;
-    }
-    if (store->config.memtable_bytes == 0) {
-        store->config.memtable_bytes = MEMTABLE_BYTES;
-    }
+    store->settings = config->settings != NULL ? *config->settings : chunk_settings_defaults();
+    store->config.settings = &store->settings;
     list_init(&store->queue);
     lsm_init(&store->lsm, env, store->dir);
+    store->lsm.blocks_max = store->settings.index_cache_bytes / SSTABLE_BLOCK_BYTES;
     store->lsm.hold = store_hold;
     r = prepare_dir(store);
     if (r == 0) {

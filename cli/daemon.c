@@ -28,18 +28,26 @@ void daemon_stopped(void)
     env_uv_stop(loop);
 }
 
+static const char settings_title[] = "What can be set, in the section of cluster.conf that is "
+                                     "named after the kind of server, or for\n"
+                                     "this one with --set:";
+
 static int parse(const struct daemon_kind *kind, struct daemon_options *options, int argc,
                  char **argv)
 {
-    static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"id", required_argument, NULL, 'i'},
-        {"log", required_argument, NULL, 'l'},    {"pid-file", required_argument, NULL, 'p'},
-        {"background", no_argument, NULL, 'b'},   {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+                                          {"id", required_argument, NULL, 'i'},
+                                          {"log", required_argument, NULL, 'l'},
+                                          {"pid-file", required_argument, NULL, 'p'},
+                                          {"background", no_argument, NULL, 'b'},
+                                          {"verbose", no_argument, NULL, 'v'},
+                                          {"set", required_argument, NULL, 's'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     char *end;
     int c;
 
-    while ((c = getopt_long(argc, argv, "c:i:l:p:bvh", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:i:l:p:bvs:h", longs, NULL)) != -1) {
         switch (c) {
         case 'c':
             options->config_path = optarg;
@@ -63,8 +71,14 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
         case 'v':
             options->verbose = true;
             break;
+        case 's':
+            if (config_override(&options->set, kind->settings(), optarg) < 0) {
+                return EXIT_USAGE;
+            }
+            break;
         case 'h':
             fputs(kind->help, stdout);
+            config_print_help(kind->settings(), settings_title);
             return -1;
         default:
             return EXIT_USAGE;
@@ -191,6 +205,8 @@ int daemon_main(const struct daemon_kind *kind, int argc, char **argv)
     if (cluster_config_read(&cluster, options.config_path) < 0) {
         return 1;
     }
+    config_overrides_apply(&options.set, kind->settings(),
+                           (char *)&cluster + kind->settings_offset);
     node = kind->find(&cluster, options.id);
     if (node == NULL || node->dir == NULL) {
         cli_error("%s has no section [%s.%u] with a dir", options.config_path, kind->node,

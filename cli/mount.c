@@ -32,6 +32,9 @@ struct mount_options {
     bool nosuid, nodev, noexec, noatime, no_allow_other, no_default_permissions;
     uint64_t soft_timeout_ns;
     bool soft;
+    struct config_overrides set;
+    char *lists[16]; /* of -o: the overrides are in there */
+    unsigned list_count;
 };
 
 struct mounted {
@@ -59,7 +62,8 @@ static const char help[] =
     "       subdir=PATH    mount this directory of the volume as the root\n"
     "       hard           wait for servers as long as it takes; signals interrupt (default)\n"
     "       soft           give up with EIO after timeo seconds\n"
-    "       timeo=SECONDS  for soft, default 30\n\n"
+    "       timeo=SECONDS  for soft, default 30\n"
+    "       NAME=VALUE     see below\n\n"
     "Unmount with umount DIRECTORY.\n";
 
 /* ---- options ---- */
@@ -129,19 +133,27 @@ static int parse_option(struct mount_options *options, const char *option)
     if (set_flag(options, option) || is_ignored(option) || option[0] == '\0') {
         return 0;
     }
+    if (config_find(mount_settings_table(), option, strcspn(option, "=")) != NULL) {
+        return config_override(&options->set, mount_settings_table(), option);
+    }
     cli_error("unknown mount option '%s'; `keelfs mount --help` lists them", option);
     return -EINVAL;
 }
 
 static int parse_list(struct mount_options *options, const char *list)
 {
-    char *copy = mem_strdup(list), *rest = copy, *option;
+    char *rest = mem_strdup(list), *option;
     int r = 0;
 
+    if (options->list_count == ARRAY_SIZE(options->lists)) {
+        cli_error("too many -o: give all options in one, with commas");
+        mem_free(rest);
+        return -EINVAL;
+    }
+    options->lists[options->list_count++] = rest;
     while (r == 0 && (option = strsep(&rest, ",")) != NULL) {
         r = parse_option(options, option);
     }
-    mem_free(copy);
     return r;
 }
 
@@ -177,6 +189,8 @@ static int parse(struct mount_options *options, int argc, char **argv)
             break;
         case 'h':
             fputs(help, stdout);
+            config_print_help(mount_settings_table(),
+                              "What can be set, in [mount] of cluster.conf or with -o NAME=VALUE:");
             return -1;
         default:
             return EXIT_USAGE;
@@ -336,10 +350,11 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
         .identity = {.role = RPC_ROLE_CLIENT},
         .meta_addresses = addresses,
         .meta_address_count = cluster->meta_count,
-        .write_quorum = cluster->write_quorum,
+        .write_quorum = cluster->settings.write_quorum,
         .soft_timeout_ns = options->soft_timeout_ns,
         .read_only = options->read_only,
         .subdir = options->subdir,
+        .settings = &cluster->mount_settings,
     };
     struct mounted *m = mem_zalloc(sizeof(*m));
     int r;
@@ -431,9 +446,8 @@ static int serve_in_background(struct mount_options *options, const struct clust
     exit(serve(options, cluster, fds[1]));
 }
 
-int cmd_mount(int argc, char **argv)
+static int run(struct mount_options *options, int argc, char **argv)
 {
-    struct mount_options *options = mem_zalloc(sizeof(*options));
     struct cluster_config cluster;
     int r;
 
@@ -447,8 +461,20 @@ int cmd_mount(int argc, char **argv)
     if (cluster_config_read(&cluster, options->source) < 0) {
         return 1;
     }
+    config_overrides_apply(&options->set, mount_settings_table(), &cluster.mount_settings);
     r = options->foreground ? serve(options, &cluster, -1) : serve_in_background(options, &cluster);
     cluster_config_deinit(&cluster);
+    return r;
+}
+
+int cmd_mount(int argc, char **argv)
+{
+    struct mount_options *options = mem_zalloc(sizeof(*options));
+    int r = run(options, argc, argv);
+
+    for (unsigned i = 0; i < options->list_count; i++) {
+        mem_free(options->lists[i]);
+    }
     mem_free(options);
     return r;
 }

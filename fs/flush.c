@@ -701,11 +701,17 @@ static void round_step(struct op *op)
 
 /* ---- which inodes, when ---- */
 
+static uint64_t dirty_age_ns(const struct mount *mount)
+{
+    return mount->settings.dirty_age_ms * NS_PER_MS;
+}
+
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
     return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
-           inode->dirty.bytes >= FS_INODE_FLUSH || mount->dirty_bytes >= FS_DIRTY_FLUSH ||
-           now >= inode->dirty_since_ns + FS_DIRTY_AGE_NS;
+           inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
+           mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
+           now >= inode->dirty_since_ns + dirty_age_ns(mount);
 }
 
 #define EXTENTS_EXTRA 2 /* a piece that is cut where a chunk ends, what was inline before */
@@ -787,10 +793,10 @@ void flush_poke(struct mount *mount)
 {
     uint64_t now = env_now(mount->env);
 
-    while (mount->rounds < FS_ROUNDS_MAX && some_due(mount, now)) {
+    while (mount->rounds < mount->settings.flush_rounds && some_due(mount, now)) {
         start_round(mount, now);
     }
-    while (mount->dirty_bytes < FS_DIRTY_MAX && !list_empty(&mount->space_queue)) {
+    while (mount->dirty_bytes < mount->settings.dirty_bytes && !list_empty(&mount->space_queue)) {
         struct fs_call *call =
             container_of(list_pop_front(&mount->space_queue), struct fs_call, node);
 
@@ -804,7 +810,7 @@ void flush_poke(struct mount *mount)
         done(mount);
     }
     if (!list_empty(&mount->flush_queue) && !env_timer_running(&mount->flush_timer)) {
-        env_timer_start(mount->env, &mount->flush_timer, now + FS_DIRTY_AGE_NS / 4);
+        env_timer_start(mount->env, &mount->flush_timer, now + dirty_age_ns(mount) / 4);
     }
 }
 
@@ -832,7 +838,8 @@ void flush_note(struct mount *mount, struct inode *inode)
     if (is_due(mount, inode, env_now(mount->env))) {
         hurry(mount, inode);
     } else if (!env_timer_running(&mount->flush_timer)) {
-        env_timer_start(mount->env, &mount->flush_timer, env_now(mount->env) + FS_DIRTY_AGE_NS / 4);
+        env_timer_start(mount->env, &mount->flush_timer,
+                        env_now(mount->env) + dirty_age_ns(mount) / 4);
     }
 }
 

@@ -7,6 +7,7 @@
  */
 #include "chunkstore/chunk_client.h"
 #include "fs/inode.h"
+#include "fs/mount_settings.h"
 #include "meta/meta_client.h"
 
 struct mount_config {
@@ -16,12 +17,14 @@ struct mount_config {
     unsigned write_quorum;
     uint64_t soft_timeout_ns; /* 0 = hard */
     bool read_only;
-    const char *subdir; /* "/" or NULL = the whole volume */
+    const char *subdir;                    /* "/" or NULL = the whole volume */
+    const struct mount_settings *settings; /* NULL = the defaults; copied */
 };
 
 struct mount {
     struct env *env;
     struct mount_config config;
+    struct mount_settings settings;
     struct meta_client meta;
     struct chunk_client chunks;
     struct map inodes; /* ino -> struct inode */

@@ -1,5 +1,6 @@
 #pragma once
-/* limits: every bound of the metadata service, with the arithmetic behind it. */
+/* limits: every bound of the metadata service, with the arithmetic behind it; those that can be set
+ * are in meta/meta_settings.h. */
 #include "base/compiler.h"
 
 /* ---- client ---- */
@@ -28,15 +29,9 @@
 #define META_PARKED_MAX        META_CLIENT_WINDOW /* requests of a session ahead of their turn */
 #define META_PROPOSALS_MAX     4096               /* not applied yet; above: the client retries */
 #define META_READS_MAX         4096               /* waiting for their read index */
-#define META_CHECKPOINT_BYTES  MiB(16)            /* as much log is in memory: 64 MiB RSS in all */
-#define META_CHECKPOINT_NS     (30 * NS_PER_S)
-#define META_DELETE_QUEUE_LONG 100000 /* chunks: health says so */
-#define META_STATE_CHECK_NS    (5 * NS_PER_S)
 #define META_SERVER_DOWN_NS    (5 * NS_PER_S)
 #define META_GC_BATCH          1024 /* chunks in one delete and one log entry: 16 KiB */
-#define META_GRACE_DEFAULT_NS  (60 * NS_PER_S)
-#define META_SNAPSHOT_PAGES    64      /* page cache of a tree that a snapshot reads */
-#define META_CACHE_DEFAULT     MiB(24) /* of 64 MiB in all; 100,000 files are 32 MB */
+#define META_SNAPSHOT_PAGES    64   /* page cache of a tree that a snapshot reads */
 #define META_STOP_POLL_NS      (2 * NS_PER_MS)
 #define META_FREE_STEP_EXTENTS 2000 /* extents freed by one log entry */
 #define META_FREE_STEP_INODES  256  /* orphans freed by one log entry */

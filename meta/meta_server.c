@@ -151,10 +151,8 @@ static void copy_config(struct meta_server *server, const struct meta_server_con
     own->address = mem_strdup(config->address);
     own->write_quorum = own->write_quorum ? own->write_quorum : 2;
     own->chunk_servers_min = own->chunk_servers_min ? own->chunk_servers_min : CHUNK_REPLICAS;
-    own->grace_ns = own->grace_ns == UINT64_MAX ? META_GRACE_DEFAULT_NS : own->grace_ns;
-    own->checkpoint_bytes = own->checkpoint_bytes ? own->checkpoint_bytes : META_CHECKPOINT_BYTES;
-    own->checkpoint_ns = own->checkpoint_ns ? own->checkpoint_ns : META_CHECKPOINT_NS;
-    own->cache_bytes = own->cache_bytes ? own->cache_bytes : META_CACHE_DEFAULT;
+    server->settings = config->settings != NULL ? *config->settings : meta_settings_defaults();
+    own->settings = &server->settings;
     server->identity = *config->identity;
     own->identity = &server->identity;
 }
@@ -193,7 +191,7 @@ static int open_raft(struct meta_server *server)
                                       .peer_count = server->config.peer_count,
                                       .applied_index = server->tree->applied_index,
                                       .applied_term = server->tree->applied_term,
-                                      .log_segment_bytes = server->config.log_segment_bytes};
+                                      .log_segment_bytes = server->settings.log_segment_bytes};
     int r;
 
     server->machine = meta_server_machine;

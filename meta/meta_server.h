@@ -14,6 +14,7 @@
 #include "chunkstore/chunk_client.h"
 #include "meta/btree.h"
 #include "meta/limits.h"
+#include "meta/meta_settings.h"
 #include "meta/ns.h"
 #include "net/rpc.h"
 #include "raft/raft_node.h"
@@ -26,12 +27,8 @@ struct meta_server_config {
     unsigned peer_count;
     unsigned write_quorum;      /* of chunk copies; 0 = 2 */
     unsigned chunk_servers_min; /* make the first cluster map at so many; 0 = CHUNK_REPLICAS */
-    uint64_t grace_ns;          /* dead chunks are kept so long; UINT64_MAX = default */
-    uint64_t checkpoint_bytes;  /* of log; 0 = default */
-    uint64_t checkpoint_ns;     /* 0 = default */
-    size_t cache_bytes;         /* of the B+tree; 0 = META_CACHE_DEFAULT */
-    uint64_t log_segment_bytes; /* 0 = Raft's default */
     uint32_t owner_uid;         /* besides root, who may SCAN */
+    const struct meta_settings *settings; /* NULL = the defaults; copied */
 };
 
 /* What the leader knows of a chunk server. */
@@ -46,6 +43,7 @@ struct meta_server {
     struct env *env;
     struct rpc_identity identity;
     struct meta_server_config config; /* strings and peers are ours */
+    struct meta_settings settings;
     void (*stopped)(struct meta_server *server);
     void *data;
 

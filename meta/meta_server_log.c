@@ -227,9 +227,9 @@ void server_checkpoint_if_due(struct meta_server *server)
         return;
     }
     now = env_now(server->env);
-    if (server->log_bytes < server->config.checkpoint_bytes &&
-        btree_dirty_bytes(tree) < server->config.cache_bytes / 2 &&
-        now - server->checkpoint_started_ns < server->config.checkpoint_ns) {
+    if (server->log_bytes < server->settings.checkpoint_bytes &&
+        btree_dirty_bytes(tree) < server->settings.cache_bytes / 2 &&
+        now - server->checkpoint_started_ns < server->settings.checkpoint_ms * NS_PER_MS) {
         return;
     }
     server->checkpoint_started_ns = now;

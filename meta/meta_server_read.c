@@ -257,7 +257,8 @@ static void status_health(const struct meta_server *server, const struct raft_no
     add_code(out, judge && server->server_count < CHUNK_REPLICAS, "CHUNK_SERVERS_FEW");
     add_code(out, server->ns.volume.map_epoch == 0, "NO_CLUSTER_MAP");
     add_code(out, server->leader && space_low, "SPACE_LOW");
-    add_code(out, server->ns.volume.delete_queue > META_DELETE_QUEUE_LONG, "DELETE_QUEUE_LONG");
+    add_code(out, server->ns.volume.delete_queue > server->settings.delete_queue_long,
+             "DELETE_QUEUE_LONG");
 }
 
 void server_status(struct meta_server *server, struct rpc_request *request)

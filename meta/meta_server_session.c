@@ -435,7 +435,7 @@ void server_sessions_tick(struct meta_server *server)
             LOG_WARN(server->env, "meta", "session expires id=%" PRIu64, session->id);
         }
     }
-    if (now - server->state_check_ns >= META_STATE_CHECK_NS &&
+    if (now - server->state_check_ns >= server->settings.state_check_ms * NS_PER_MS &&
         server->tree->applied_index > server->state_check_index) {
         uint8_t data[16];
         struct meta_request command = {.op = META_STATE_CHECK, .data = slice_make(data, 16)};
