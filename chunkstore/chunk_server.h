@@ -3,6 +3,7 @@
  * chunk_server: a chunk server: serves chunk_proto.h from one data directory, tells the metadata
  * service every second that it lives, and heals.
  */
+#include "chunkstore/chunk_metrics.h"
 #include "chunkstore/heal.h"
 
 struct chunk_server_config {
@@ -19,6 +20,7 @@ struct chunk_server_config {
 struct chunk_server {
     struct env *env;
     struct chunk_server_config config; /* texts borrowed */
+    struct chunk_metrics metrics;
     struct chunk_store store;
     struct rpc_server rpc;
     struct chunk_client peers; /* connections to other chunk servers; its map is ours */
@@ -46,6 +48,10 @@ int must_check chunk_server_start(struct chunk_server *server, struct env *env,
 /* Answers what it has accepted, closes the store; then `stopped` runs, from the loop. */
 void chunk_server_stop(struct chunk_server *server, void (*stopped)(struct chunk_server *server));
 void chunk_server_status(const struct chunk_server *server, struct chunk_status *out_status);
+/* The figures as they are now, and the state in lines of words; for the admin socket. Between start
+ * and stopped. */
+const struct chunk_metrics *chunk_server_collect(struct chunk_server *server);
+void chunk_server_describe(const struct chunk_server *server, struct buf *out);
 
 /* ---- for heal.c and server_request.c ---- */
 void chunk_server_handle(struct rpc_server *rpc, struct rpc_request *request);

@@ -43,6 +43,7 @@ void server_refuse(struct meta_server *server, struct rpc_request *request, int 
     if (status == -ERR_NOT_LEADER && server->leader_id == 0) {
         status = -ERR_NO_LEADER;
     }
+    server->metrics.refused++;
     buf_clear(&server->body);
     meta_reply_encode(&hint, &server->body);
     rpc_request_reply(request, status, buf_slice(&server->body), &none);
@@ -94,6 +95,7 @@ static void handle(struct rpc_server *rpc, struct rpc_request *request)
     if (request->oneway) {
         return;
     }
+    server->metrics.requests++;
     switch (request->opcode) {
     case META_RPC_REQUEST:
         handle_request(server, request);

@@ -14,6 +14,7 @@
 #include "chunkstore/chunk_client.h"
 #include "meta/btree.h"
 #include "meta/limits.h"
+#include "meta/meta_metrics.h"
 #include "meta/meta_settings.h"
 #include "meta/ns.h"
 #include "net/rpc.h"
@@ -44,6 +45,7 @@ struct meta_server {
     struct rpc_identity identity;
     struct meta_server_config config; /* strings and peers are ours */
     struct meta_settings settings;
+    struct meta_metrics metrics;
     void (*stopped)(struct meta_server *server);
     void *data;
 
@@ -111,3 +113,7 @@ int must_check meta_server_start(struct meta_server *server, struct env *env,
                                  const struct meta_server_config *config);
 /* Requests are refused from now on; stopped() (may be NULL) runs when all is closed. */
 void meta_server_stop(struct meta_server *server);
+/* The figures as they are now, and the state in lines of words; for the admin socket. Between start
+ * and stopped(). */
+const struct meta_metrics *meta_server_collect(struct meta_server *server);
+void meta_server_describe(const struct meta_server *server, struct buf *out);

@@ -92,6 +92,7 @@ static void serve(struct meta_server *server, struct rpc_request *request)
         server_refuse(server, request, -ERR_BAD_MESSAGE);
         return;
     }
+    server->metrics.reads[message.op < META_OP_END ? message.op : META_OP_NONE]++;
     switch (message.op) {
     case META_KEEPALIVE:
         server_keepalive(server, request, &message);

@@ -432,6 +432,7 @@ void server_sessions_tick(struct meta_server *server)
         }
         session->expiring = server_propose(server, &command, NULL) == 0;
         if (session->expiring) {
+            server->metrics.sessions_expired++;
             LOG_WARN(server->env, "meta", "session expires id=%" PRIu64, session->id);
         }
     }

@@ -120,6 +120,9 @@ int admin_start(struct admin *admin, struct env *env, const char *address)
 
 void admin_stop(struct admin *admin)
 {
+    if (admin->env == NULL) {
+        return;
+    }
     env_listen_stop(admin->env, &admin->listener);
     for (unsigned i = 0; i < ADMIN_CONNS_MAX; i++) {
         if (admin->conns[i].in_use) {

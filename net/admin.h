@@ -41,7 +41,7 @@ struct admin {
 
 /* 0, or why it cannot listen. The memory must live as long as env runs. */
 int must_check admin_start(struct admin *admin, struct env *env, const char *address);
-/* No more questions; connections end from the loop. */
+/* No more questions; connections end from the loop. Harmless when it was not started. */
 void admin_stop(struct admin *admin);
 /* Blocks until the whole answer is there, at most so long. -ETIMEDOUT, or why there is none. */
 int must_check admin_ask(const char *path, const char *question, unsigned timeout_ms,
