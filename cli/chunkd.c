@@ -56,6 +56,20 @@ static void chunkd_stop(void *data)
     chunk_server_stop(&chunkd->server, on_stopped);
 }
 
+static const void *chunkd_collect(void *data)
+{
+    struct chunkd *chunkd = data;
+
+    return chunk_server_collect(&chunkd->server);
+}
+
+static void chunkd_describe(const void *data, struct buf *out)
+{
+    const struct chunkd *chunkd = data;
+
+    chunk_server_describe(&chunkd->server, out);
+}
+
 int cmd_chunkd(int argc, char **argv)
 {
     static const struct daemon_kind kind = {
@@ -67,6 +81,9 @@ int cmd_chunkd(int argc, char **argv)
         .find = cluster_config_chunk,
         .settings = chunk_settings_table,
         .settings_offset = offsetof(struct cluster_config, chunk_settings),
+        .metrics = chunk_metrics_table,
+        .collect = chunkd_collect,
+        .describe = chunkd_describe,
         .server_size = sizeof(struct chunkd),
     };
 

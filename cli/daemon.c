@@ -14,12 +14,15 @@ static struct env_uv *loop; /* of this process */
 struct running {
     const struct daemon_kind *kind;
     void *server;
+    struct stats_view view;
+    struct admin admin;
 };
 
 static void on_signal(void *data)
 {
     struct running *running = data;
 
+    admin_stop(&running->admin);
     running->kind->stop(running->server);
 }
 
@@ -124,6 +127,24 @@ void daemon_report(int fd, int code, const char *log_path)
     close(log);
 }
 
+static void serve_stats(struct running *running, const struct cluster_config *cluster,
+                        const struct node_config *node)
+{
+    const struct daemon_kind *kind = running->kind;
+    char *path = stats_server_path(node->dir);
+
+    running->view = (struct stats_view){
+        .metrics = kind->metrics(),
+        .collect = kind->collect,
+        .describe = kind->describe,
+        .settings = kind->settings(),
+        .settings_values = (const char *)cluster + kind->settings_offset,
+        .server = running->server,
+    };
+    stats_serve(&running->admin, env_uv_env(loop), &running->view, path);
+    mem_free(path);
+}
+
 static int serve(const struct daemon_kind *kind, const struct daemon_options *options,
                  const struct cluster_config *cluster, int report_fd)
 {
@@ -134,7 +155,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         .log_level = options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
         .log_path = options->log_path,
     };
-    struct running running = {kind, mem_zalloc(kind->server_size)};
+    struct running running = {.kind = kind, .server = mem_zalloc(kind->server_size)};
     int r;
 
     r = env_uv_open(&loop, &config);
@@ -154,6 +175,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         daemon_report(report_fd, 1, options->log_path);
         return 1;
     }
+    serve_stats(&running, cluster, node);
     LOG_INFO(env_uv_env(loop), kind->name, "serving at %s, data in %s", node->address, node->dir);
     daemon_report(report_fd, 0, options->log_path);
     env_uv_on_stop_signal(loop, on_signal, &running);

@@ -2,6 +2,7 @@
 /* daemon: what metad and chunkd share: options, background start that reports, pid file, signals.
  */
 #include "cli/cli.h"
+#include "cli/stats.h"
 #include "net/env_uv.h"
 
 struct daemon_options {
@@ -23,6 +24,9 @@ struct daemon_kind {
     const struct node_config *(*find)(const struct cluster_config *config, uint32_t id);
     const struct config_table *(*settings)(void);
     size_t settings_offset; /* of their values in struct cluster_config */
+    const struct metrics_table *(*metrics)(void);
+    const void *(*collect)(void *server);
+    void (*describe)(const void *server, struct buf *out);
     size_t server_size;
 };
 

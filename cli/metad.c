@@ -59,6 +59,20 @@ static void metad_stop(void *data)
     meta_server_stop(&metad->server);
 }
 
+static const void *metad_collect(void *data)
+{
+    struct metad *metad = data;
+
+    return meta_server_collect(&metad->server);
+}
+
+static void metad_describe(const void *data, struct buf *out)
+{
+    const struct metad *metad = data;
+
+    meta_server_describe(&metad->server, out);
+}
+
 int cmd_metad(int argc, char **argv)
 {
     static const struct daemon_kind kind = {
@@ -70,6 +84,9 @@ int cmd_metad(int argc, char **argv)
         .find = cluster_config_meta,
         .settings = meta_settings_table,
         .settings_offset = offsetof(struct cluster_config, meta_settings),
+        .metrics = meta_metrics_table,
+        .collect = metad_collect,
+        .describe = metad_describe,
         .server_size = sizeof(struct metad),
     };
 

@@ -46,6 +46,8 @@ struct mounted {
     int exit_code;
     struct env_timer patience;
     bool closing;
+    struct stats_view view;
+    struct admin admin;
 };
 
 static const char help[] =
@@ -253,7 +255,10 @@ static void tell_parent(struct mounted *m, int code)
 
 static void on_closed(struct mount *mount)
 {
-    env_uv_stop(container_of(mount, struct mounted, mount)->uv);
+    struct mounted *m = container_of(mount, struct mounted, mount);
+
+    admin_stop(&m->admin);
+    env_uv_stop(m->uv);
 }
 
 static void on_patience_over(struct env_timer *timer)
@@ -338,6 +343,40 @@ static void on_signal(void *data)
     }
 }
 
+static const void *collect(void *mount)
+{
+    return mount_collect(mount);
+}
+
+static void describe(const void *mount, struct buf *out)
+{
+    mount_describe(mount, out);
+}
+
+/* Before anything that waits for servers: it is for then. Freed by the caller, who unlinks it. */
+static char *serve_stats(struct mounted *m, const struct cluster_config *cluster)
+{
+    char *path = stats_mount_path(m->options->target);
+
+    m->view = (struct stats_view){
+        .metrics = mount_metrics_table(),
+        .collect = collect,
+        .describe = describe,
+        .settings = mount_settings_table(),
+        .settings_values = &cluster->mount_settings,
+        .server = &m->mount,
+    };
+    if (path != NULL) {
+        char *end = strrchr(path, '/');
+
+        *end = '\0';
+        (void)mkdir(path, 0755); /* there from the second mount on; if not, listening fails */
+        *end = '/';
+    }
+    stats_serve(&m->admin, env_uv_env(m->uv), &m->view, path);
+    return path;
+}
+
 static int serve(struct mount_options *options, const struct cluster_config *cluster, int report_fd)
 {
     struct env_uv_config uv_config = {
@@ -357,6 +396,7 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
         .settings = &cluster->mount_settings,
     };
     struct mounted *m = mem_zalloc(sizeof(*m));
+    char *admin_path;
     int r;
 
     m->options = options;
@@ -378,7 +418,12 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
     m->mount.closed = on_closed;
     env_uv_on_stop_signal(m->uv, on_signal, m);
     mount_start(&m->mount, env_uv_env(m->uv), &config);
+    admin_path = serve_stats(m, cluster);
     env_uv_run(m->uv);
+    if (admin_path != NULL) {
+        unlink(admin_path);
+    }
+    mem_free(admin_path);
     if (options->pid_file != NULL) {
         unlink(options->pid_file);
     }
