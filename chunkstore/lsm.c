@@ -318,7 +318,7 @@ static int search_table(struct lsm *lsm, struct sstable *table, const struct ind
         return -EAGAIN;
     }
     at = sstable_block_seek(block, key);
-    if (at == load_u32(block.data + 4)) {
+    if (at == bytes_get_le32(block.data + 4)) {
         return 0;
     }
     entry = sstable_block_entry(block, at);

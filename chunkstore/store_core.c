@@ -1,9 +1,9 @@
 /* store_core: what the index and the totals say, segments in memory, free space. */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/lsm_internal.h"
 #include "chunkstore/store_internal.h"
 
@@ -237,8 +237,8 @@ void store_totals_pack(const struct store_totals *totals, struct buf *out)
     for (unsigned i = 0; i < CHUNK_PARTITIONS; i++) {
         uint8_t *at = buf_reserve(out, 16);
 
-        store_u64(at, totals->hash[i]);
-        store_u64(at + 8, totals->count[i]);
+        bytes_put_le64(at, totals->hash[i]);
+        bytes_put_le64(at + 8, totals->count[i]);
         out->size += 16;
     }
 }

@@ -12,11 +12,11 @@
  * is made anew from the segments.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -352,8 +352,8 @@ static void adopt_totals(struct chunk_store *store, const struct manifest *manif
     totals->chunks = manifest->head.chunks;
     totals->stored_bytes = manifest->head.stored_bytes;
     for (unsigned i = 0; i < CHUNK_PARTITIONS && (i + 1) * 16 <= manifest->digests.size; i++) {
-        totals->hash[i] = load_u64(manifest->digests.data + i * 16);
-        totals->count[i] = load_u64(manifest->digests.data + i * 16 + 8);
+        totals->hash[i] = bytes_get_le64(manifest->digests.data + i * 16);
+        totals->count[i] = bytes_get_le64(manifest->digests.data + i * 16 + 8);
     }
 }
 

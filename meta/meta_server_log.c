@@ -2,9 +2,9 @@
  * meta_server_log: the replicated state machine: proposing, applying, answering, checkpoints.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_server_internal.h"
 
 #include <errno.h>

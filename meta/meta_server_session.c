@@ -9,9 +9,9 @@
  * newcomers wait out the whole time.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_server_internal.h"
 
 #include <errno.h>

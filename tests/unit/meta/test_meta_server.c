@@ -5,9 +5,9 @@
 #include "tests/lib/test.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "chunkstore/chunk_proto.h"
-#include "meta/bytes.h"
 #include "meta/meta_client.h"
 #include "meta/meta_server_internal.h"
 #include "tests/sim/env_sim.h"
