@@ -108,6 +108,7 @@ struct env_listener {
     /* A peer has connected. Returns a connection with callbacks set (opened() follows), or NULL to
      * refuse. */
     struct env_conn *(*accept)(struct env_listener *listener);
+    bool owner_only; /* Unix sockets: mode 0600 from the start */
     void *data;
     void *impl; /* env's */
 };

@@ -7,7 +7,7 @@
  * decides the result and tells the owner by done(); when nothing is in flight any more, drained()
  * gives the memory back. Every wait has a deadline (an env_timer in the op's struct).
  */
-#include "base/compiler.h"
+#include "base/buf.h"
 
 struct op;
 
@@ -19,11 +19,15 @@ struct op_kind {
     void (*drained)(struct op *op); /* may free the op: its last use; NULL = nothing to do */
 };
 
+struct op_census;
+
 struct op {
     const struct op_kind *kind;
     unsigned state;
-    unsigned inflight; /* completions still to come */
-    int result;        /* valid once decided */
+    unsigned counted_state;   /* op.c's */
+    struct op_census *census; /* op.c's; NULL = not counted */
+    unsigned inflight;        /* completions still to come */
+    int result;               /* valid once decided */
     bool running;
     bool woken;
     bool decided;
@@ -39,3 +43,5 @@ void op_complete(struct op *op);
 /* From step() only: the result is `result`, the owner is told. */
 void op_finish(struct op *op, int result);
 const char *op_state_name(const struct op *op);
+/* Appends a line "op KIND STATE COUNT" for each state in which operations of this process wait. */
+void op_describe(struct buf *out);

@@ -1,14 +1,14 @@
 #include "chunkstore/chunk_crcs.h"
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/vlog_format.h"
 
 #include <errno.h>
 
 static void append_crc(struct buf *out, uint32_t crc)
 {
-    store_u32(buf_reserve(out, 4), crc);
+    bytes_put_le32(buf_reserve(out, 4), crc);
     out->size += 4;
 }
 
@@ -59,7 +59,8 @@ static int check_plain(uint32_t length, uint32_t first, struct slice crcs, struc
         size_t offset = i * CHUNK_BLOCK_BYTES;
         size_t size = (size_t)min_u64(CHUNK_BLOCK_BYTES, stored.size - offset);
 
-        if (load_u32(crcs.data + i * 4) != crc32c(0, slice_make(stored.data + offset, size))) {
+        if (bytes_get_le32(crcs.data + i * 4) !=
+            crc32c(0, slice_make(stored.data + offset, size))) {
             return -ERR_CORRUPT;
         }
     }
@@ -71,10 +72,11 @@ static int check_frames(struct slice crcs, struct slice stored)
     size_t offset = 0;
 
     for (size_t i = 0; i < crcs.size / 8; i++) {
-        uint32_t size = load_u32(crcs.data + i * 8);
+        uint32_t size = bytes_get_le32(crcs.data + i * 8);
 
         if (size == 0 || size > stored.size - offset ||
-            load_u32(crcs.data + i * 8 + 4) != crc32c(0, slice_make(stored.data + offset, size))) {
+            bytes_get_le32(crcs.data + i * 8 + 4) !=
+                crc32c(0, slice_make(stored.data + offset, size))) {
             return -ERR_CORRUPT;
         }
         offset += size;
@@ -104,7 +106,7 @@ static int find_frames(struct chunk_span *span, struct slice crcs, uint32_t stor
         if (i == span->first) {
             span->stored_offset = (uint32_t)at;
         }
-        at += load_u32(crcs.data + (size_t)i * 8);
+        at += bytes_get_le32(crcs.data + (size_t)i * 8);
         if (at > stored) {
             return -ERR_CORRUPT;
         }

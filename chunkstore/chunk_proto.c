@@ -1,8 +1,8 @@
 #include "chunkstore/chunk_proto.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/hash.h"
-#include "chunkstore/bytes.h"
 
 SCHEMA_IMPLEMENT(chunk_put_request, CHUNK_PUT_REQUEST)
 SCHEMA_IMPLEMENT(chunk_get_request, CHUNK_GET_REQUEST)
@@ -31,16 +31,16 @@ void chunk_ids_append(struct buf *ids, uint64_t session, uint64_t seq)
 {
     uint8_t *at = buf_reserve(ids, CHUNK_ID_BYTES);
 
-    store_u64(at, session);
-    store_u64(at + 8, seq);
+    bytes_put_le64(at, session);
+    bytes_put_le64(at + 8, seq);
     ids->size += CHUNK_ID_BYTES;
 }
 
 void chunk_ids_get(struct slice ids, size_t index, uint64_t *out_session, uint64_t *out_seq)
 {
     ASSERT(index < ids.size / CHUNK_ID_BYTES);
-    *out_session = load_u64(ids.data + index * CHUNK_ID_BYTES);
-    *out_seq = load_u64(ids.data + index * CHUNK_ID_BYTES + 8);
+    *out_session = bytes_get_le64(ids.data + index * CHUNK_ID_BYTES);
+    *out_seq = bytes_get_le64(ids.data + index * CHUNK_ID_BYTES + 8);
 }
 
 size_t chunk_ids_count(struct slice ids)

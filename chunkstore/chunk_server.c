@@ -10,6 +10,11 @@
 
 /* ---- heartbeats ---- */
 
+static uint64_t heartbeat_ns(const struct chunk_server *server)
+{
+    return server->store.settings.heartbeat_ms * NS_PER_MS;
+}
+
 struct rpc_peer *chunk_server_meta(struct chunk_server *server)
 {
     return server->config.meta_count == 0 || server->stopping ? NULL
@@ -65,7 +70,7 @@ static void on_heartbeat_reply(struct rpc_call *call, struct rpc_reply *reply)
         chunk_server_meta_next(server);
         if (reply->status == -ERR_NOT_LEADER) { /* the next one may lead: soon */
             env_timer_start(server->env, &server->heartbeat,
-                            env_now(server->env) + SERVER_HEARTBEAT_NS / 20);
+                            env_now(server->env) + heartbeat_ns(server) / 20);
         }
     }
     chunk_server_released(server);
@@ -105,7 +110,7 @@ static void on_heartbeat(struct env_timer *timer)
     if (!server->heartbeat_running && server->config.meta_count > 0) {
         send_heartbeat(server);
     }
-    env_timer_start(server->env, timer, env_now(server->env) + SERVER_HEARTBEAT_NS);
+    env_timer_start(server->env, timer, env_now(server->env) + heartbeat_ns(server));
 }
 
 /* ---- life ---- */
@@ -175,10 +180,8 @@ static void open_peers(struct chunk_server *server)
 int chunk_server_start(struct chunk_server *server, struct env *env,
                        const struct chunk_server_config *config)
 {
-    struct chunk_store_config store = {.dir = config->dir,
-                                       .server_id = config->identity->node_id,
-                                       .segment_bytes = config->segment_bytes,
-                                       .memtable_bytes = config->memtable_bytes};
+    struct chunk_store_config store = {
+        .dir = config->dir, .server_id = config->identity->node_id, .settings = config->settings};
     int r;
 
     if (config->meta_count > SERVER_METADATA_MAX || config->identity->node_id == 0) {

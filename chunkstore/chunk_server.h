@@ -3,6 +3,7 @@
  * chunk_server: a chunk server: serves chunk_proto.h from one data directory, tells the metadata
  * service every second that it lives, and heals.
  */
+#include "chunkstore/chunk_metrics.h"
 #include "chunkstore/heal.h"
 
 struct chunk_server_config {
@@ -13,15 +14,13 @@ struct chunk_server_config {
     const struct rpc_identity *identity; /* node_id = server id, role CHUNK */
     const char *const *meta_addresses;
     unsigned meta_count;
-    uint64_t segment_bytes;      /* 0 = default */
-    uint64_t memtable_bytes;     /* 0 = default */
-    uint64_t scrub_bytes_second; /* 0 = 20 MB/s; UINT64_MAX = no scrub */
-    uint64_t sync_interval_ns;   /* anti-entropy; 0 = 30 s */
+    const struct chunk_settings *settings; /* NULL = the defaults; copied */
 };
 
 struct chunk_server {
     struct env *env;
     struct chunk_server_config config; /* texts borrowed */
+    struct chunk_metrics metrics;
     struct chunk_store store;
     struct rpc_server rpc;
     struct chunk_client peers; /* connections to other chunk servers; its map is ours */
@@ -49,6 +48,10 @@ int must_check chunk_server_start(struct chunk_server *server, struct env *env,
 /* Answers what it has accepted, closes the store; then `stopped` runs, from the loop. */
 void chunk_server_stop(struct chunk_server *server, void (*stopped)(struct chunk_server *server));
 void chunk_server_status(const struct chunk_server *server, struct chunk_status *out_status);
+/* The figures as they are now, and the state in lines of words; for the admin socket. Between start
+ * and stopped. */
+const struct chunk_metrics *chunk_server_collect(struct chunk_server *server);
+void chunk_server_describe(const struct chunk_server *server, struct buf *out);
 
 /* ---- for heal.c and server_request.c ---- */
 void chunk_server_handle(struct rpc_server *rpc, struct rpc_request *request);

@@ -9,6 +9,7 @@
  *     put.released = on_put; store_put_start(&put, &store)
  */
 #include "chunkstore/chunk_proto.h"
+#include "chunkstore/chunk_settings.h"
 #include "chunkstore/limits.h"
 #include "chunkstore/lsm.h"
 #include "chunkstore/vlog_format.h"
@@ -17,8 +18,7 @@ struct chunk_store_config {
     const char *dir;
     uint8_t cluster_uuid[16];
     uint32_t server_id;
-    uint64_t segment_bytes;  /* 0 = STORE_SEGMENT_BYTES */
-    uint64_t memtable_bytes; /* 0 = MEMTABLE_BYTES */
+    const struct chunk_settings *settings; /* NULL = the defaults; copied */
 };
 
 struct segment {
@@ -82,6 +82,7 @@ struct store_job;
 struct chunk_store {
     struct env *env;
     struct chunk_store_config config;
+    struct chunk_settings settings;
     char *dir;
     struct env_file *lock;
     struct lsm lsm;

@@ -1,9 +1,9 @@
 #include "chunkstore/compress.h"
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/chunk_proto.h"
 
 #include <zstd.h>
@@ -79,8 +79,8 @@ bool compress_chunk(const struct iovec *iov, unsigned iov_count, uint32_t length
         good = !ZSTD_isError(r);
         if (good) {
             entry = buf_reserve(out_crcs, 8);
-            store_u32(entry, (uint32_t)r);
-            store_u32(entry + 4, crc32c(0, slice_make(at, r)));
+            bytes_put_le32(entry, (uint32_t)r);
+            bytes_put_le32(entry + 4, crc32c(0, slice_make(at, r)));
             out_crcs->size += 8;
             out_stored->size += r;
         }
@@ -100,7 +100,7 @@ int compress_restore(uint32_t length, uint32_t first, struct slice crcs, struct 
 
     for (size_t i = 0; i < crcs.size / 8; i++) {
         uint64_t start = (first + i) * CHUNK_FRAME_BYTES;
-        uint32_t size = load_u32(crcs.data + i * 8);
+        uint32_t size = bytes_get_le32(crcs.data + i * 8);
         size_t want, r;
 
         if (start >= length || size > stored.size - at) {

@@ -1,6 +1,7 @@
 /*
  * heal: the queue of tasks. A pull reads the whole chunk from one owner after the other and stores
- * it; a hint reads our copy and puts it to its target. At most HEAL_PULLS_MAX run at a time.
+ * it; a hint reads our copy and puts it to its target. At most repairs_max (chunk_settings.h) run
+ * at a time.
  */
 #include "chunkstore/heal.h"
 
@@ -298,7 +299,7 @@ static void run_tasks(struct heal *heal)
 {
     struct list_node *node;
 
-    while (heal->running < HEAL_PULLS_MAX && !heal->closing &&
+    while (heal->running < heal->server->store.settings.repairs_max && !heal->closing &&
            (node = list_pop_front(&heal->queue)) != NULL) {
         struct heal_task *task = list_entry(node, struct heal_task, node);
 
@@ -383,9 +384,7 @@ static void on_timer(struct env_timer *timer)
     requeue(heal);
     run_tasks(heal);
     if (now >= heal->sync_at_ns && heal_sync_start(heal)) {
-        uint64_t interval = heal->server->config.sync_interval_ns;
-
-        heal->sync_at_ns = now + (interval != 0 ? interval : 30 * NS_PER_S);
+        heal->sync_at_ns = now + heal->server->store.settings.sync_ms * NS_PER_MS;
     }
     env_timer_start(heal->server->env, timer, now + HEAL_TICK_NS);
 }

@@ -13,10 +13,9 @@
 
 #include <errno.h>
 
-#define SCRUB_DEFAULT_RATE UINT64_C(20000000)
-#define SCRUB_PAGE         64
-#define SCRUB_ROUND_NS     (60 * NS_PER_S) /* between two rounds over everything, at least */
-#define SCRUB_CHUNK_MIN    KiB(16)         /* what the smallest read costs */
+#define SCRUB_PAGE      64
+#define SCRUB_ROUND_NS  (60 * NS_PER_S) /* between two rounds over everything, at least */
+#define SCRUB_CHUNK_MIN KiB(16)         /* what the smallest read costs */
 
 enum { SCRUB_PAGE_READ, SCRUB_PAGED, SCRUB_CHUNK, SCRUB_PAUSE };
 static const char *const scrub_states[] = {"PAGE_READ", "PAGED", "CHUNK", "PAUSE"};
@@ -153,15 +152,15 @@ static const struct op_kind scrub_kind = {.name = "heal_scrub",
 
 void heal_scrub_start(struct heal *heal)
 {
-    uint64_t rate = heal->server->config.scrub_bytes_second;
+    uint64_t rate = heal->server->store.settings.scrub_bytes_second;
     struct heal_scrub *scrub;
 
-    if (rate == UINT64_MAX) {
+    if (rate == 0) {
         return;
     }
     scrub = mem_zalloc(sizeof(*scrub));
     scrub->heal = heal;
-    scrub->rate = rate != 0 ? rate : SCRUB_DEFAULT_RATE;
+    scrub->rate = rate;
     scrub->timer.fire = on_timer;
     heal->scrub = scrub;
     heal->server->busy++;

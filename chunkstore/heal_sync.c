@@ -8,10 +8,10 @@
  * Ids that only one side has are asked of the metadata service: LIVE and missing here: pulled; DEAD
  * and present here: deleted; UNKNOWN (being written now): left alone. The other side does the same.
  */
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/chunk_server.h"
 #include "chunkstore/client_internal.h"
 #include "chunkstore/heal_internal.h"
@@ -133,7 +133,7 @@ static bool next_partition(struct heal_sync *sync)
         const uint8_t *at = sync->digests.data + (size_t)p * 16;
 
         if (owned_by(map, p, sync->peer) && chunk_server_owns(server, p) &&
-            (load_u64(at) != totals->hash[p] || load_u64(at + 8) != totals->count[p])) {
+            (bytes_get_le64(at) != totals->hash[p] || bytes_get_le64(at + 8) != totals->count[p])) {
             sync->cursor = (struct index_key){.partition = p};
             return true;
         }

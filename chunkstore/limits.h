@@ -1,38 +1,28 @@
 #pragma once
 /*
- * limits: every bound of the chunk store, with the arithmetic behind it. A chunk server has to stay
- * under 64 MiB of memory with 10 GiB of chunks: 2 memtables of 4 MiB, 4 MiB of index blocks, one
- * table of 4 MiB being built, 24 MiB of puts, bloom filters of 1.25 bytes a chunk.
+ * limits: every bound of the chunk store, with the arithmetic behind it; those that can be set are
+ * in chunk_settings.h. A chunk server has to stay under 64 MiB of memory with 10 GiB of chunks: 2
+ * memtables of 4 MiB, 4 MiB of index blocks, one table of 4 MiB being built, 24 MiB of puts, bloom
+ * filters of 1.25 bytes a chunk.
  */
 #include "base/compiler.h"
 
-#define STORE_SEGMENT_BYTES   MiB(64)  /* default: 160 segments for 10 GiB */
-#define STORE_SMALL_MAX       KiB(64)  /* stored bytes below this: class S */
-#define STORE_GROUP_BYTES     MiB(8)   /* written with one fdatasync: 2 chunks, about 10 ms */
-#define STORE_GROUP_ITEMS     4096     /* one whole CHUNK_DELETE */
-#define STORE_GROUP_LARGE_MAX 300      /* 3 iovecs each, below IOV_MAX = 1024 */
-#define STORE_QUEUE_BYTES     MiB(24)  /* puts accepted and not durable yet; above: -ERR_BUSY */
-#define STORE_GETS_BYTES      MiB(16)  /* gets being read; above: -ERR_BUSY */
-#define STORE_FULL_PERCENT    95       /* of the disk: puts are refused, cleaning needs room */
-#define STORE_RESERVE_BYTES   MiB(64)  /* and never less than this stays free */
-#define STORE_STAT_NS         NS_PER_S /* how old a look at the free space may be */
-#define STORE_CLEAN_SMALL_DEAD                                                                     \
-    30                             /* percent dead at which a segment of small records is cleaned  \
-                                    */
-#define STORE_CLEAN_LARGE_DEAD  90 /* large records are punched out: cleaned when nearly empty */
-#define STORE_CLEAN_BATCH       64 /* records moved at a time */
+#define STORE_SMALL_MAX         KiB(64)  /* stored bytes below this: class S */
+#define STORE_GROUP_BYTES       MiB(8)   /* written with one fdatasync: 2 chunks, about 10 ms */
+#define STORE_GROUP_ITEMS       4096     /* one whole CHUNK_DELETE */
+#define STORE_GROUP_LARGE_MAX   300      /* 3 iovecs each, below IOV_MAX = 1024 */
+#define STORE_STAT_NS           NS_PER_S /* how old a look at the free space may be */
+#define STORE_CLEAN_BATCH       64       /* records moved at a time */
 #define STORE_CLEAN_BATCH_BYTES MiB(2)
 #define STORE_CLEAN_WINDOW      KiB(256) /* read at a time while cleaning and recovering */
 #define STORE_PUNCH_BATCH       4096
 
-#define MEMTABLE_BYTES          MiB(3) /* about 40,000 chunks; up to three are in memory */
 #define MEMTABLE_HEIGHT_MAX     12
 #define SSTABLE_BLOCK_BYTES     KiB(16)
 #define SSTABLE_BYTES           MiB(4)
 #define SSTABLE_FILE_MAX        MiB(64) /* sanity bound when one is opened */
 #define BLOOM_BITS_PER_KEY      10
 #define BLOOM_PROBES            7
-#define BLOCK_CACHE_BLOCKS      256
 #define LSM_LEVELS              7
 #define LSM_L0_TRIGGER          4
 #define LSM_L0_STALL            12 /* writes wait for the compaction */
@@ -44,10 +34,8 @@
 #define SERVER_REQUESTS_MAX     1024 /* being worked on; above: -ERR_BUSY */
 #define SERVER_DELETES_MAX      4
 #define SERVER_METADATA_MAX     16
-#define SERVER_HEARTBEAT_NS     NS_PER_S
 #define SERVER_META_TIMEOUT_NS  (2 * NS_PER_S)
 
-#define HEAL_PULLS_MAX          4 /* repairs in flight, each a chunk of up to 4 MiB */
 #define HEAL_QUEUE_MAX          65536
 #define HEAL_HINTS_MAX          65536
 #define HEAL_TIMEOUT_NS         (10 * NS_PER_S)

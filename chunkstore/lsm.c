@@ -56,7 +56,7 @@ void lsm_block_keep(struct lsm *lsm, const struct sstable *table, uint32_t numbe
     if (map_get(&lsm->blocks, block_key(table, number)) != NULL) {
         return;
     }
-    if (lsm->blocks.count >= BLOCK_CACHE_BLOCKS) {
+    if (lsm->blocks.count >= lsm->blocks_max) {
         block_free(lsm, list_entry(list_first(&lsm->block_lru), struct lsm_block, node));
     }
     block = mem_zalloc(sizeof(*block));
@@ -318,7 +318,7 @@ static int search_table(struct lsm *lsm, struct sstable *table, const struct ind
         return -EAGAIN;
     }
     at = sstable_block_seek(block, key);
-    if (at == load_u32(block.data + 4)) {
+    if (at == bytes_get_le32(block.data + 4)) {
         return 0;
     }
     entry = sstable_block_entry(block, at);

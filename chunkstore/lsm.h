@@ -26,6 +26,7 @@ struct lsm {
     struct memtable *frozen;   /* being written out; NULL = none */
     struct memtable *previous; /* written out; kept so that "what changed lately" needs no I/O */
     struct level levels[LSM_LEVELS];
+    size_t blocks_max; /* cached */
     struct map blocks;
     struct list block_lru;
     /* +1: a file is being closed and unlinked in the background; -1: that has ended. */

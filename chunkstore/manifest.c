@@ -1,9 +1,9 @@
 /* manifest: magic u64 | crc32c u32 of the rest | length-prefixed head, tables, segments. */
 #include "chunkstore/manifest.h"
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/limits.h"
 
 #define MANIFEST_MAGIC       UINT64_C(0x31304e4d4b45454b)
@@ -57,9 +57,9 @@ void manifest_encode(const struct manifest *manifest, struct buf *out)
         schema_write_bytes(out, buf_slice(&part));
     }
     at = out->data + start;
-    store_u64(at, MANIFEST_MAGIC);
-    store_u32(at + 8,
-              crc32c(0, slice_make(at + MANIFEST_PREFIX, out->size - start - MANIFEST_PREFIX)));
+    bytes_put_le64(at, MANIFEST_MAGIC);
+    bytes_put_le32(
+        at + 8, crc32c(0, slice_make(at + MANIFEST_PREFIX, out->size - start - MANIFEST_PREFIX)));
 }
 
 static int decode_records(struct manifest *manifest, struct schema_reader *reader, uint32_t tables,
@@ -93,8 +93,8 @@ int manifest_decode(struct manifest *out_manifest, struct slice bytes)
     uint32_t tables, segments;
     int r;
 
-    if (bytes.size < MANIFEST_PREFIX || load_u64(bytes.data) != MANIFEST_MAGIC ||
-        load_u32(bytes.data + 8) !=
+    if (bytes.size < MANIFEST_PREFIX || bytes_get_le64(bytes.data) != MANIFEST_MAGIC ||
+        bytes_get_le32(bytes.data + 8) !=
             crc32c(0, slice_make(bytes.data + MANIFEST_PREFIX, bytes.size - MANIFEST_PREFIX))) {
         return -ERR_CORRUPT;
     }

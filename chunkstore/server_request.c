@@ -12,6 +12,7 @@ struct server_op {
     struct chunk_server *server;
     struct rpc_request *request;
     struct buf payload; /* of a put: outlives the request's use */
+    uint64_t started_ns;
     union {
         struct store_put put;
         struct store_get get;
@@ -33,6 +34,7 @@ static struct server_op *begin(struct chunk_server *server, struct rpc_request *
 
     op->server = server;
     op->request = request;
+    op->started_ns = env_now(server->env);
     server->requests++;
     server->busy++;
     return op;
@@ -46,6 +48,15 @@ static void end(struct server_op *op)
     mem_free(op);
     server->requests--;
     chunk_server_released(server);
+}
+
+/* seconds: may be NULL. */
+static void count_end(struct server_op *op, int result, struct metrics_histogram *seconds)
+{
+    op->server->metrics.failed += result < 0;
+    if (seconds != NULL) {
+        metrics_observe(seconds, env_now(op->server->env) - op->started_ns);
+    }
 }
 
 static struct index_key key_of(uint64_t session, uint64_t seq)
@@ -78,6 +89,7 @@ static void put_released(struct store_put *put)
 {
     struct server_op *op = container_of(put, struct server_op, put);
 
+    count_end(op, put->op.result, &op->server->metrics.put_seconds);
     reply_status(op->request, put->op.result);
     end(op);
 }
@@ -98,6 +110,7 @@ static void handle_put(struct chunk_server *server, struct rpc_request *request)
     }
     op = begin(server, request);
     op->payload = buf_take(&request->payload);
+    server->metrics.put_bytes += op->payload.size;
     op->put = (struct store_put){.key = key,
                                  .length = message.length,
                                  .flags = message.flags,
@@ -116,7 +129,9 @@ static void get_released(struct store_get *get)
     struct chunk_get_reply answer = {get->chunk_length, get->flags, get->first,
                                      buf_slice(&get->crcs)};
 
+    count_end(op, get->op.result, &op->server->metrics.read_seconds);
     if (get->op.result == 0) {
+        op->server->metrics.read_bytes += get->payload.size;
         chunk_get_reply_encode(&answer, &body);
         rpc_request_reply(op->request, 0, buf_slice(&body), &get->payload);
     } else {
@@ -141,7 +156,7 @@ static void handle_get(struct chunk_server *server, struct rpc_request *request)
     if (stale(server, request, message.epoch, key.partition)) {
         return;
     }
-    if (server->store.get_bytes >= STORE_GETS_BYTES) {
+    if (server->store.get_bytes >= server->store.settings.get_queue_bytes) {
         reply_status(request, -ERR_BUSY);
         return;
     }
@@ -158,6 +173,7 @@ static void delete_released(struct store_delete *del)
     struct server_op *op = container_of(del, struct server_op, del);
 
     op->server->deletes--;
+    count_end(op, del->op.result, NULL);
     reply_status(op->request, del->op.result);
     end(op);
 }

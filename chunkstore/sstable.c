@@ -32,8 +32,8 @@ static void close_block(struct sstable_builder *builder)
     }
     buf_append_zero(&builder->bytes, SSTABLE_BLOCK_BYTES - used);
     block = builder->bytes.data + builder->bytes.size - SSTABLE_BLOCK_BYTES;
-    store_u32(block + 4, builder->in_block);
-    store_u32(block, crc32c(0, slice_make(block + 4, SSTABLE_BLOCK_BYTES - 4)));
+    bytes_put_le32(block + 4, builder->in_block);
+    bytes_put_le32(block, crc32c(0, slice_make(block + 4, SSTABLE_BLOCK_BYTES - 4)));
     builder->in_block = 0;
 }
 
@@ -61,12 +61,12 @@ void sstable_builder_add(struct sstable_builder *builder, const struct index_ent
     }
     at = buf_reserve(&builder->bytes, SSTABLE_ENTRY_BYTES);
     sstable_key_store(at, &entry->key);
-    store_u32(at + 20, entry->segment);
-    store_u32(at + 24, entry->offset8);
-    store_u32(at + 28, entry->length);
-    store_u32(at + 32, entry->stored_length);
-    store_u32(at + 36, entry->digest);
-    store_u32(at + 40, entry->flags);
+    bytes_put_le32(at + 20, entry->segment);
+    bytes_put_le32(at + 24, entry->offset8);
+    bytes_put_le32(at + 28, entry->length);
+    bytes_put_le32(at + 32, entry->stored_length);
+    bytes_put_le32(at + 36, entry->digest);
+    bytes_put_le32(at + 40, entry->flags);
     builder->bytes.size += SSTABLE_ENTRY_BYTES;
     buf_append(&builder->hashes, &hash, sizeof(hash));
     builder->last = entry->key;
@@ -94,23 +94,24 @@ void sstable_builder_finish(struct sstable_builder *builder)
     }
     buf_append_zero(&builder->bytes, SSTABLE_FOOTER_BYTES);
     footer = builder->bytes.data + builder->bytes.size - SSTABLE_FOOTER_BYTES;
-    store_u64(footer, SSTABLE_MAGIC);
-    store_u32(footer + 8, SSTABLE_VERSION);
-    store_u32(footer + 12, builder->block_count);
-    store_u64(footer + 16, builder->entry_count);
-    store_u32(footer + 24, (uint32_t)bloom_size);
-    store_u32(footer + 28, crc32c(0, slice_make(builder->bytes.data + tail,
-                                                (size_t)(footer - builder->bytes.data) - tail)));
+    bytes_put_le64(footer, SSTABLE_MAGIC);
+    bytes_put_le32(footer + 8, SSTABLE_VERSION);
+    bytes_put_le32(footer + 12, builder->block_count);
+    bytes_put_le64(footer + 16, builder->entry_count);
+    bytes_put_le32(footer + 24, (uint32_t)bloom_size);
+    bytes_put_le32(footer + 28,
+                   crc32c(0, slice_make(builder->bytes.data + tail,
+                                        (size_t)(footer - builder->bytes.data) - tail)));
     sstable_key_store(footer + 32, &builder->last);
-    store_u64(footer + 52, builder->id);
-    store_u32(footer + 60, crc32c(0, slice_make(footer, SSTABLE_FOOTER_BYTES - 4)));
+    bytes_put_le64(footer + 52, builder->id);
+    bytes_put_le32(footer + 60, crc32c(0, slice_make(footer, SSTABLE_FOOTER_BYTES - 4)));
 }
 
 static bool footer_ok(struct slice footer)
 {
-    return footer.size == SSTABLE_FOOTER_BYTES && load_u64(footer.data) == SSTABLE_MAGIC &&
-           load_u32(footer.data + 8) == SSTABLE_VERSION &&
-           load_u32(footer.data + 60) ==
+    return footer.size == SSTABLE_FOOTER_BYTES && bytes_get_le64(footer.data) == SSTABLE_MAGIC &&
+           bytes_get_le32(footer.data + 8) == SSTABLE_VERSION &&
+           bytes_get_le32(footer.data + 60) ==
                crc32c(0, slice_make(footer.data, SSTABLE_FOOTER_BYTES - 4));
 }
 
@@ -121,8 +122,8 @@ int sstable_tail_offset(struct slice footer, uint64_t file_size, uint64_t *out_o
     if (!footer_ok(footer)) {
         return -ERR_CORRUPT;
     }
-    blocks = load_u32(footer.data + 12);
-    need = blocks * (SSTABLE_BLOCK_BYTES + SSTABLE_KEY_BYTES) + load_u32(footer.data + 24) +
+    blocks = bytes_get_le32(footer.data + 12);
+    need = blocks * (SSTABLE_BLOCK_BYTES + SSTABLE_KEY_BYTES) + bytes_get_le32(footer.data + 24) +
            SSTABLE_FOOTER_BYTES;
     if (blocks == 0 || need != file_size) {
         return -ERR_CORRUPT;
@@ -143,19 +144,19 @@ int sstable_load(struct sstable *table, uint64_t id, struct slice tail, uint64_t
     }
     footer = slice_make(tail.data + tail.size - SSTABLE_FOOTER_BYTES, SSTABLE_FOOTER_BYTES);
     r = sstable_tail_offset(footer, file_size, &offset);
-    if (r < 0 || tail.size != file_size - offset || load_u64(footer.data + 52) != id) {
+    if (r < 0 || tail.size != file_size - offset || bytes_get_le64(footer.data + 52) != id) {
         return -ERR_CORRUPT;
     }
-    if (load_u32(footer.data + 28) !=
+    if (bytes_get_le32(footer.data + 28) !=
         crc32c(0, slice_make(tail.data, tail.size - SSTABLE_FOOTER_BYTES))) {
         return -ERR_CORRUPT;
     }
     *table = (struct sstable){.id = id, .size = file_size};
-    table->block_count = load_u32(footer.data + 12);
-    table->entry_count = load_u64(footer.data + 16);
+    table->block_count = bytes_get_le32(footer.data + 12);
+    table->entry_count = bytes_get_le64(footer.data + 16);
     keys_size = (size_t)table->block_count * SSTABLE_KEY_BYTES;
     buf_append(&table->first_keys, tail.data, keys_size);
-    buf_append(&table->bloom, tail.data + keys_size, load_u32(footer.data + 24));
+    buf_append(&table->bloom, tail.data + keys_size, bytes_get_le32(footer.data + 24));
     table->min = sstable_key_load(tail.data);
     table->max = sstable_key_load(footer.data + 32);
     return 0;
@@ -196,10 +197,11 @@ int sstable_block_check(struct slice block)
     uint32_t count;
 
     if (block.size != SSTABLE_BLOCK_BYTES ||
-        load_u32(block.data) != crc32c(0, slice_make(block.data + 4, SSTABLE_BLOCK_BYTES - 4))) {
+        bytes_get_le32(block.data) !=
+            crc32c(0, slice_make(block.data + 4, SSTABLE_BLOCK_BYTES - 4))) {
         return -ERR_CORRUPT;
     }
-    count = load_u32(block.data + 4);
+    count = bytes_get_le32(block.data + 4);
     return count == 0 || count > SSTABLE_BLOCK_ENTRIES ? -ERR_CORRUPT : (int)count;
 }
 
@@ -207,21 +209,21 @@ struct index_entry sstable_block_entry(struct slice block, uint32_t index)
 {
     const uint8_t *at = block.data + SSTABLE_BLOCK_HEAD + (size_t)index * SSTABLE_ENTRY_BYTES;
 
-    ASSERT(index < load_u32(block.data + 4));
+    ASSERT(index < bytes_get_le32(block.data + 4));
     return (struct index_entry){
         .key = sstable_key_load(at),
-        .segment = load_u32(at + 20),
-        .offset8 = load_u32(at + 24),
-        .length = load_u32(at + 28),
-        .stored_length = load_u32(at + 32),
-        .digest = load_u32(at + 36),
-        .flags = load_u32(at + 40),
+        .segment = bytes_get_le32(at + 20),
+        .offset8 = bytes_get_le32(at + 24),
+        .length = bytes_get_le32(at + 28),
+        .stored_length = bytes_get_le32(at + 32),
+        .digest = bytes_get_le32(at + 36),
+        .flags = bytes_get_le32(at + 40),
     };
 }
 
 uint32_t sstable_block_seek(struct slice block, const struct index_key *key)
 {
-    uint32_t low = 0, high = load_u32(block.data + 4);
+    uint32_t low = 0, high = bytes_get_le32(block.data + 4);
 
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;

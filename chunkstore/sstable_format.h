@@ -7,7 +7,7 @@
  * Block: 16 KiB: u32 crc32c of the rest, u32 count, entries, zeros. Entry: key 20, then segment,
  * offset8, length, stored_length, digest, flags, u32 each.
  */
-#include "chunkstore/bytes.h"
+#include "base/bytes.h"
 #include "chunkstore/index_entry.h"
 #include "chunkstore/limits.h"
 
@@ -23,12 +23,12 @@
 
 static inline void sstable_key_store(uint8_t *at, const struct index_key *key)
 {
-    store_be32(at, key->partition);
-    store_be64(at + 4, key->session);
-    store_be64(at + 12, key->seq);
+    bytes_put_be32(at, key->partition);
+    bytes_put_be64(at + 4, key->session);
+    bytes_put_be64(at + 12, key->seq);
 }
 
 static inline struct index_key sstable_key_load(const uint8_t *at)
 {
-    return (struct index_key){load_be32(at), load_be64(at + 4), load_be64(at + 12)};
+    return (struct index_key){bytes_get_be32(at), bytes_get_be64(at + 4), bytes_get_be64(at + 12)};
 }

@@ -27,8 +27,8 @@ struct segment *store_clean_pick(const struct chunk_store *store)
         struct segment *segment = slot->value;
         uint64_t used = max_u64(1, segment->end - min_u64(segment->end, SEGMENT_HEAD_BYTES));
         uint64_t percent = segment->dead * 100 / used;
-        uint64_t limit =
-            segment->class == SEGMENT_SMALL ? STORE_CLEAN_SMALL_DEAD : STORE_CLEAN_LARGE_DEAD;
+        uint64_t limit = segment->class == SEGMENT_SMALL ? store->settings.clean_small_percent
+                                                         : store->settings.clean_large_percent;
 
         if (segment->sealed && segment->file != NULL && segment->indexed == segment->end &&
             percent >= limit && percent > best_percent) {

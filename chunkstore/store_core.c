@@ -1,9 +1,9 @@
 /* store_core: what the index and the totals say, segments in memory, free space. */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/lsm_internal.h"
 #include "chunkstore/store_internal.h"
 
@@ -116,7 +116,7 @@ struct index_entry store_current(const struct chunk_store *store, const struct i
 
 bool store_stalled(const struct chunk_store *store)
 {
-    return store->lsm.frozen != NULL && store->lsm.active->bytes >= store->config.memtable_bytes;
+    return store->lsm.frozen != NULL && store->lsm.active->bytes >= store->settings.memtable_bytes;
 }
 
 void store_hold(struct lsm *lsm, int change)
@@ -192,8 +192,8 @@ static void judge_space(struct chunk_store *store, const struct env_io *stat)
 
     store->disk_total = stat->total_bytes;
     store->disk_free = stat->free_bytes;
-    reserve = stat->total_bytes / 100 * (100 - STORE_FULL_PERCENT);
-    reserve = min_u64(max_u64(reserve, STORE_RESERVE_BYTES), stat->total_bytes / 4);
+    reserve = stat->total_bytes / 100 * (100 - store->settings.full_percent);
+    reserve = min_u64(max_u64(reserve, store->settings.reserve_bytes), stat->total_bytes / 4);
     full = stat->free_bytes < reserve;
     if (full != store->full) {
         LOG_WARN(store->env, "chunk", "%s dir=%s free=%" PRIu64 " total=%" PRIu64,
@@ -237,8 +237,8 @@ void store_totals_pack(const struct store_totals *totals, struct buf *out)
     for (unsigned i = 0; i < CHUNK_PARTITIONS; i++) {
         uint8_t *at = buf_reserve(out, 16);
 
-        store_u64(at, totals->hash[i]);
-        store_u64(at + 8, totals->count[i]);
+        bytes_put_le64(at, totals->hash[i]);
+        bytes_put_le64(at + 8, totals->count[i]);
         out->size += 16;
     }
 }

@@ -85,7 +85,7 @@ static unsigned class_to_open(const struct chunk_store *store)
     for (unsigned class = 0; class < SEGMENT_CLASSES; class ++) {
         if (store->group.files[class].bytes > 0 &&
             (store->open[class] == NULL ||
-             store->open[class]->end >= store->config.segment_bytes)) {
+             store->open[class]->end >= store->settings.segment_bytes)) {
             return class;
         }
     }
@@ -289,7 +289,7 @@ static void apply_group(struct chunk_store *store)
 
         if (file->bytes > 0) {
             file->segment->end += file->bytes;
-            file->segment->sealed = file->segment->end >= store->config.segment_bytes;
+            file->segment->sealed = file->segment->end >= store->settings.segment_bytes;
         }
     }
     list_for_each (item_node, &store->group.items) {

@@ -1,9 +1,9 @@
 /* store_identity: the file IDENTITY says whose data a directory holds; others' are refused. */
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -16,19 +16,19 @@ static int write_identity(struct chunk_store *store, const char *path)
 {
     uint8_t bytes[IDENTITY_BYTES] = {0};
 
-    store_u64(bytes, IDENTITY_MAGIC);
-    store_u32(bytes + 8, IDENTITY_VERSION);
-    store_u32(bytes + 12, store->config.server_id);
+    bytes_put_le64(bytes, IDENTITY_MAGIC);
+    bytes_put_le32(bytes + 8, IDENTITY_VERSION);
+    bytes_put_le32(bytes + 12, store->config.server_id);
     memcpy(bytes + 16, store->config.cluster_uuid, 16);
-    store_u32(bytes + 60, crc32c(0, slice_make(bytes, 60)));
+    bytes_put_le32(bytes + 60, crc32c(0, slice_make(bytes, 60)));
     return env_replace_file(store->env, store->dir, path, slice_make(bytes, sizeof(bytes)));
 }
 
 static int judge_identity(struct chunk_store *store, const char *path, struct slice bytes)
 {
-    if (bytes.size != IDENTITY_BYTES || load_u64(bytes.data) != IDENTITY_MAGIC ||
-        load_u32(bytes.data + 60) != crc32c(0, slice_make(bytes.data, 60)) ||
-        load_u32(bytes.data + 8) != IDENTITY_VERSION) {
+    if (bytes.size != IDENTITY_BYTES || bytes_get_le64(bytes.data) != IDENTITY_MAGIC ||
+        bytes_get_le32(bytes.data + 60) != crc32c(0, slice_make(bytes.data, 60)) ||
+        bytes_get_le32(bytes.data + 8) != IDENTITY_VERSION) {
         LOG_ERROR(store->env, "chunk",
                   "no chunk data of this version; start the version that made it, or use an empty "
                   "directory path=%s",
@@ -42,11 +42,11 @@ static int judge_identity(struct chunk_store *store, const char *path, struct sl
             path);
         return -ERR_WRONG_CLUSTER;
     }
-    if (load_u32(bytes.data + 12) != store->config.server_id) {
+    if (bytes_get_le32(bytes.data + 12) != store->config.server_id) {
         LOG_ERROR(store->env, "chunk",
                   "data of server %u, this is server %u; set the right data directory or server id "
                   "path=%s",
-                  load_u32(bytes.data + 12), store->config.server_id, path);
+                  bytes_get_le32(bytes.data + 12), store->config.server_id, path);
         return -ERR_WRONG_NODE;
     }
     return 0;

@@ -445,7 +445,7 @@ void store_job_kick(struct chunk_store *store)
     struct compaction compaction;
     struct segment *segment;
 
-    if (store->lsm.frozen == NULL && store->lsm.active->bytes >= store->config.memtable_bytes) {
+    if (store->lsm.frozen == NULL && store->lsm.active->bytes >= store->settings.memtable_bytes) {
         freeze(store);
     }
     if (store->job != NULL || store->closing || env_timer_running(&store->retry)) {

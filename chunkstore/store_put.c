@@ -45,7 +45,8 @@ static int admit(const struct store_put *put)
     if (store->full) {
         return -ENOSPC;
     }
-    return store->queue_bytes + put->data.size > STORE_QUEUE_BYTES && store->queue_bytes > 0
+    return store->queue_bytes + put->data.size > store->settings.put_queue_bytes &&
+                   store->queue_bytes > 0
                ? -ERR_BUSY
                : 0;
 }

@@ -12,11 +12,11 @@
  * is made anew from the segments.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -352,8 +352,8 @@ static void adopt_totals(struct chunk_store *store, const struct manifest *manif
     totals->chunks = manifest->head.chunks;
     totals->stored_bytes = manifest->head.stored_bytes;
     for (unsigned i = 0; i < CHUNK_PARTITIONS && (i + 1) * 16 <= manifest->digests.size; i++) {
-        totals->hash[i] = load_u64(manifest->digests.data + i * 16);
-        totals->count[i] = load_u64(manifest->digests.data + i * 16 + 8);
+        totals->hash[i] = bytes_get_le64(manifest->digests.data + i * 16);
+        totals->count[i] = bytes_get_le64(manifest->digests.data + i * 16 + 8);
     }
 }
 
@@ -410,7 +410,7 @@ static int replay_segments(struct chunk_store *store, bool rebuild)
         if (segment->file != NULL) {
             r = scan_segment(&replay, segment);
         }
-        segment->sealed = segment->sealed || segment->end >= store->config.segment_bytes;
+        segment->sealed = segment->sealed || segment->end >= store->settings.segment_bytes;
     }
     if (r == 0) {
         r = apply_records(store, &replay, rebuild);
@@ -541,14 +541,11 @@ int chunk_store_open(struct chunk_store *store, struct env *env,
     *store = (struct chunk_store){.env = env, .config = *config, .next_segment = 1};
     store->dir = mem_strdup(config->dir);
     store->config.dir = store->dir;
-    if (store->config.segment_bytes == 0) {
-        store->config.segment_bytes = STORE_SEGMENT_BYTES;
-    }
-    if (store->config.memtable_bytes == 0) {
-        store->config.memtable_bytes = MEMTABLE_BYTES;
-    }
+    store->settings = config->settings != NULL ? *config->settings : chunk_settings_defaults();
+    store->config.settings = &store->settings;
     list_init(&store->queue);
     lsm_init(&store->lsm, env, store->dir);
+    store->lsm.blocks_max = store->settings.index_cache_bytes / SSTABLE_BLOCK_BYTES;
     store->lsm.hold = store_hold;
     r = prepare_dir(store);
     if (r == 0) {

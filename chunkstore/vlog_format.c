@@ -1,9 +1,9 @@
 #include "chunkstore/vlog_format.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/chunk_crcs.h"
 #include "chunkstore/limits.h"
 
@@ -31,8 +31,8 @@ static uint32_t head_crc(uint64_t salt, uint64_t offset, const uint8_t *at, size
 {
     uint8_t place[16];
 
-    store_u64(place, salt);
-    store_u64(place + 8, offset);
+    bytes_put_le64(place, salt);
+    bytes_put_le64(place + 8, offset);
     return crc32c(crc32c(0, slice_make(place, sizeof(place))), slice_make(at + 8, size - 8));
 }
 
@@ -40,19 +40,19 @@ void record_head_encode(const struct record_head *head, uint64_t salt, uint64_t 
 {
     ASSERT(head->synced % 8 == 0);
     memset(at, 0, RECORD_HEAD_BYTES);
-    store_u32(at, RECORD_MAGIC);
-    store_u64(at + 8, head->lsn);
-    store_u64(at + 16, head->key.session);
-    store_u64(at + 24, head->key.seq);
-    store_u32(at + 32, head->length);
-    store_u32(at + 36, head->stored_length);
-    store_u32(at + 40, head->crcs_bytes);
-    store_u32(at + 44, head->key.partition);
-    store_u16(at + 48, (uint16_t)head->flags);
+    bytes_put_le32(at, RECORD_MAGIC);
+    bytes_put_le64(at + 8, head->lsn);
+    bytes_put_le64(at + 16, head->key.session);
+    bytes_put_le64(at + 24, head->key.seq);
+    bytes_put_le32(at + 32, head->length);
+    bytes_put_le32(at + 36, head->stored_length);
+    bytes_put_le32(at + 40, head->crcs_bytes);
+    bytes_put_le32(at + 44, head->key.partition);
+    bytes_put_le16(at + 48, (uint16_t)head->flags);
     at[50] = (uint8_t)head->type;
-    store_u32(at + 52, (uint32_t)(head->synced / 8));
-    store_u32(at + 56, head->server);
-    store_u32(at + 4, head_crc(salt, offset, at, RECORD_HEAD_BYTES + head->crcs_bytes));
+    bytes_put_le32(at + 52, (uint32_t)(head->synced / 8));
+    bytes_put_le32(at + 56, head->server);
+    bytes_put_le32(at + 4, head_crc(salt, offset, at, RECORD_HEAD_BYTES + head->crcs_bytes));
 }
 
 static bool head_plausible(const struct record_head *head)
@@ -72,19 +72,19 @@ int record_head_decode(struct record_head *out_head, uint64_t salt, uint64_t off
     const uint8_t *at = bytes.data;
     struct record_head head;
 
-    if (bytes.size < RECORD_HEAD_BYTES || load_u32(at) != RECORD_MAGIC) {
+    if (bytes.size < RECORD_HEAD_BYTES || bytes_get_le32(at) != RECORD_MAGIC) {
         return -ERR_CORRUPT;
     }
     head = (struct record_head){
-        .lsn = load_u64(at + 8),
-        .key = {load_u32(at + 44), load_u64(at + 16), load_u64(at + 24)},
-        .length = load_u32(at + 32),
-        .stored_length = load_u32(at + 36),
-        .crcs_bytes = load_u32(at + 40),
-        .flags = load_u16(at + 48),
+        .lsn = bytes_get_le64(at + 8),
+        .key = {bytes_get_le32(at + 44), bytes_get_le64(at + 16), bytes_get_le64(at + 24)},
+        .length = bytes_get_le32(at + 32),
+        .stored_length = bytes_get_le32(at + 36),
+        .crcs_bytes = bytes_get_le32(at + 40),
+        .flags = bytes_get_le16(at + 48),
         .type = at[50],
-        .synced = (uint64_t)load_u32(at + 52) * 8,
-        .server = load_u32(at + 56),
+        .synced = (uint64_t)bytes_get_le32(at + 52) * 8,
+        .server = bytes_get_le32(at + 56),
     };
     if (!head_plausible(&head)) {
         return -ERR_CORRUPT;
@@ -92,7 +92,7 @@ int record_head_decode(struct record_head *out_head, uint64_t salt, uint64_t off
     if (bytes.size < RECORD_HEAD_BYTES + head.crcs_bytes) {
         return -EAGAIN;
     }
-    if (load_u32(at + 4) != head_crc(salt, offset, at, RECORD_HEAD_BYTES + head.crcs_bytes)) {
+    if (bytes_get_le32(at + 4) != head_crc(salt, offset, at, RECORD_HEAD_BYTES + head.crcs_bytes)) {
         return -ERR_CORRUPT;
     }
     *out_head = head;
@@ -107,25 +107,26 @@ int record_verify(uint32_t length, uint32_t flags, struct slice crcs, struct sli
 void segment_head_encode(const struct segment_head *head, uint8_t *at)
 {
     memset(at, 0, SEGMENT_HEAD_BYTES);
-    store_u64(at, SEGMENT_MAGIC);
-    store_u32(at + 8, SEGMENT_VERSION);
-    store_u32(at + 12, head->id);
-    store_u32(at + 16, head->class);
-    store_u64(at + 24, head->salt);
-    store_u32(at + 32, crc32c(0, slice_make(at, 32)));
+    bytes_put_le64(at, SEGMENT_MAGIC);
+    bytes_put_le32(at + 8, SEGMENT_VERSION);
+    bytes_put_le32(at + 12, head->id);
+    bytes_put_le32(at + 16, head->class);
+    bytes_put_le64(at + 24, head->salt);
+    bytes_put_le32(at + 32, crc32c(0, slice_make(at, 32)));
 }
 
 int segment_head_decode(struct segment_head *out_head, struct slice bytes)
 {
-    if (bytes.size < 36 || load_u64(bytes.data) != SEGMENT_MAGIC ||
-        load_u32(bytes.data + 32) != crc32c(0, slice_make(bytes.data, 32)) ||
-        load_u32(bytes.data + 16) >= SEGMENT_CLASSES) {
+    if (bytes.size < 36 || bytes_get_le64(bytes.data) != SEGMENT_MAGIC ||
+        bytes_get_le32(bytes.data + 32) != crc32c(0, slice_make(bytes.data, 32)) ||
+        bytes_get_le32(bytes.data + 16) >= SEGMENT_CLASSES) {
         return -ERR_CORRUPT;
     }
-    if (load_u32(bytes.data + 8) != SEGMENT_VERSION) {
+    if (bytes_get_le32(bytes.data + 8) != SEGMENT_VERSION) {
         return -ERR_BAD_FORMAT;
     }
-    *out_head = (struct segment_head){load_u32(bytes.data + 12), load_u32(bytes.data + 16),
-                                      load_u64(bytes.data + 24)};
+    *out_head =
+        (struct segment_head){bytes_get_le32(bytes.data + 12), bytes_get_le32(bytes.data + 16),
+                              bytes_get_le64(bytes.data + 24)};
     return 0;
 }

@@ -18,6 +18,7 @@ static const char help[] =
     "  -l, --log FILE       default stderr\n"
     "  -p, --pid-file FILE  write the process id there, remove it at a clean end\n"
     "  -b, --background     return when the server listens, or say why not\n"
+    "  -s, --set NAME=VALUE overrides the configuration, may be repeated\n"
     "  -v, --verbose        log every move\n";
 
 static void on_stopped(struct chunk_server *server)
@@ -37,6 +38,7 @@ static int chunkd_start(void *data, struct env *env, const struct cluster_config
         .identity = &chunkd->identity,
         .meta_addresses = (const char *const *)chunkd->addresses,
         .meta_count = cluster->meta_count,
+        .settings = &cluster->chunk_settings,
     };
 
     chunkd->identity = (struct rpc_identity){.role = RPC_ROLE_CHUNK, .node_id = node->id};
@@ -54,6 +56,20 @@ static void chunkd_stop(void *data)
     chunk_server_stop(&chunkd->server, on_stopped);
 }
 
+static const void *chunkd_collect(void *data)
+{
+    struct chunkd *chunkd = data;
+
+    return chunk_server_collect(&chunkd->server);
+}
+
+static void chunkd_describe(const void *data, struct buf *out)
+{
+    const struct chunkd *chunkd = data;
+
+    chunk_server_describe(&chunkd->server, out);
+}
+
 int cmd_chunkd(int argc, char **argv)
 {
     static const struct daemon_kind kind = {
@@ -63,6 +79,11 @@ int cmd_chunkd(int argc, char **argv)
         .start = chunkd_start,
         .stop = chunkd_stop,
         .find = cluster_config_chunk,
+        .settings = chunk_settings_table,
+        .settings_offset = offsetof(struct cluster_config, chunk_settings),
+        .metrics = chunk_metrics_table,
+        .collect = chunkd_collect,
+        .describe = chunkd_describe,
         .server_size = sizeof(struct chunkd),
     };
 

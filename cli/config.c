@@ -1,10 +1,13 @@
 #include "cli/config.h"
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <ini.h>
+
+CONFIG_IMPLEMENT(cluster_settings, "cluster", CLUSTER_SETTINGS)
 
 static int refuse(struct cluster_config *config, const char *format, const char *what)
 {
@@ -48,24 +51,49 @@ static bool parse_u32(uint32_t *out, const char *text, uint32_t min, uint32_t ma
     return true;
 }
 
+static int set_value(struct cluster_config *config, const struct config_table *table, void *values,
+                     const char *name, const char *value)
+{
+    cleanup(buf_deinit) struct buf why = {0};
+
+    if (config_set(table, values, name, value, &why) < 0) {
+        buf_append(&why, "", 1);
+        return refuse(config, "%s", (const char *)why.data);
+    }
+    return 1;
+}
+
 static int set_cluster(struct cluster_config *config, const char *name, const char *value)
 {
     if (strcmp(name, "uuid") == 0) {
         config->has_uuid = parse_uuid(config->uuid, value);
         return config->has_uuid ? 1 : refuse(config, "uuid '%s' is not 32 hex digits", value);
     }
-    if (strcmp(name, "write_quorum") == 0) {
-        return parse_u32(&config->write_quorum, value, 1, 3)
-                   ? 1
-                   : refuse(config, "write_quorum '%s' is not in 1..3", value);
+    if (strcmp(name, "gc_grace_ms") == 0) { /* here it stood before there was [meta] */
+        return set_value(config, meta_settings_table(), &config->meta_settings, name, value);
     }
-    if (strcmp(name, "gc_grace_ms") == 0) {
-        return parse_u32(&config->gc_grace_ms, value, 0, 86400000)
-                   ? 1
-                   : refuse(config, "gc_grace_ms '%s' is not in 0..86400000", value);
+    return set_value(config, cluster_settings_table(), &config->settings, name, value);
+}
+
+/* [meta], [chunk], [mount]: 1 or 0 as refuse(); -1: another section. */
+static int set_kind(struct cluster_config *config, const char *section, const char *name,
+                    const char *value)
+{
+    struct {
+        const struct config_table *table;
+        void *values;
+    } kinds[] = {
+        {meta_settings_table(), &config->meta_settings},
+        {chunk_settings_table(), &config->chunk_settings},
+        {mount_settings_table(), &config->mount_settings},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (strcmp(section, kinds[i].table->section) == 0) {
+            return set_value(config, kinds[i].table, kinds[i].values, name, value);
+        }
     }
-    return refuse(config, "unknown key '%s' in [cluster]; known: uuid, write_quorum, gc_grace_ms",
-                  name);
+    return -1;
 }
 
 static struct node_config *find(struct node_config *nodes, unsigned count, uint32_t id)
@@ -121,12 +149,19 @@ static int on_value(void *data, const char *section, const char *name, const cha
 {
     struct cluster_config *config = data;
     struct node_config *node;
+    int r;
 
     if (strcmp(section, "cluster") == 0) {
         return set_cluster(config, name, value);
     }
+    r = set_kind(config, section, name, value);
+    if (r >= 0) {
+        return r;
+    }
     if (strncmp(section, "meta.", 5) != 0 && strncmp(section, "chunk.", 6) != 0) {
-        return refuse(config, "unknown section [%s]; known: cluster, meta.ID, chunk.ID", section);
+        return refuse(config,
+                      "unknown section [%s]; known: cluster, meta, chunk, mount, meta.ID, chunk.ID",
+                      section);
     }
     node = node_of(config, section);
     return node != NULL ? set_node(config, node, name, value)
@@ -159,7 +194,10 @@ int cluster_config_read(struct cluster_config *out_config, const char *path)
 {
     int r;
 
-    *out_config = (struct cluster_config){.write_quorum = 2, .gc_grace_ms = 60000};
+    *out_config = (struct cluster_config){.settings = cluster_settings_defaults(),
+                                          .meta_settings = meta_settings_defaults(),
+                                          .chunk_settings = chunk_settings_defaults(),
+                                          .mount_settings = mount_settings_defaults()};
     out_config->path = mem_strdup(path);
     errno = 0;
     r = ini_parse(path, on_value, out_config);
@@ -202,4 +240,62 @@ const struct node_config *cluster_config_meta(const struct cluster_config *confi
 const struct node_config *cluster_config_chunk(const struct cluster_config *config, uint32_t id)
 {
     return find((struct node_config *)(uintptr_t)config->chunk, config->chunk_count, id);
+}
+
+/* ---- overrides ---- */
+
+static int set_pair(const struct config_table *table, void *values, const char *pair,
+                    struct buf *why)
+{
+    const char *equals = strchr(pair, '=');
+    char *name = mem_strdup(pair);
+    int r;
+
+    if (equals != NULL) {
+        name[equals - pair] = '\0';
+    }
+    r = config_set(table, values, name, equals != NULL ? equals + 1 : "", why);
+    mem_free(name);
+    return r;
+}
+
+int config_override(struct config_overrides *overrides, const struct config_table *table,
+                    const char *pair)
+{
+    union {
+        struct meta_settings meta;
+        struct chunk_settings chunk;
+        struct mount_settings mount;
+    } scratch;
+    cleanup(buf_deinit) struct buf why = {0};
+
+    if (overrides->count == CONFIG_SET_MAX) {
+        cli_error("more than %d values are set on the command line", CONFIG_SET_MAX);
+        return -EINVAL;
+    }
+    if (set_pair(table, &scratch, pair, &why) < 0) {
+        cli_error("%.*s", (int)why.size, (const char *)why.data);
+        return -EINVAL;
+    }
+    overrides->pairs[overrides->count++] = pair;
+    return 0;
+}
+
+void config_overrides_apply(const struct config_overrides *overrides,
+                            const struct config_table *table, void *values)
+{
+    for (unsigned i = 0; i < overrides->count; i++) {
+        int r = set_pair(table, values, overrides->pairs[i], NULL);
+
+        ASSERT(r == 0); /* config_override has checked it */
+    }
+}
+
+void config_print_help(const struct config_table *table, const char *title)
+{
+    cleanup(buf_deinit) struct buf text = {0};
+
+    config_help(table, &text);
+    printf("\n%s\n\n  %-24s %8s  %-14s\n%.*s", title, "name", "default", "range", (int)text.size,
+           (const char *)text.data);
 }

@@ -5,6 +5,8 @@
  *     [cluster]
  *     uuid = 0123456789abcdef0123456789abcdef
  *     write_quorum = 2
+ *     [meta]
+ *     cache_bytes = 64M
  *     [meta.1]
  *     address = unix:/run/keelfs/meta1.sock
  *     dir = /var/lib/keelfs/meta1
@@ -12,11 +14,24 @@
  *     address = 127.0.0.1:7101
  *     dir = /var/lib/keelfs/chunk1
  *     zone = rack1
+ *
+ * [meta], [chunk] and [mount] hold what is set for all servers of a kind, and all mounts
+ * (meta/meta_settings.h and so on); `--set NAME=VALUE` of a daemon and `-o NAME=VALUE` of a mount
+ * override it.
  */
-#include "base/compiler.h"
+#include "chunkstore/chunk_settings.h"
+#include "fs/mount_settings.h"
+#include "meta/meta_settings.h"
 
 #define CONFIG_META_MAX  7
 #define CONFIG_CHUNK_MAX 256
+#define CONFIG_SET_MAX   64 /* overrides on one command line */
+
+/* What servers and mounts must agree on. */
+#define CLUSTER_SETTINGS(X)                                                                        \
+    X(uint32_t, write_quorum, 2, 1, 3, "durable copies before a chunk counts")
+
+CONFIG_DEFINE(cluster_settings, CLUSTER_SETTINGS);
 
 struct node_config {
     uint32_t id;
@@ -29,14 +44,16 @@ struct cluster_config {
     char *path;
     uint8_t uuid[16];
     bool has_uuid;
-    uint32_t write_quorum;
-    uint32_t gc_grace_ms; /* dead chunks stay so long for readers with older maps */
+    struct cluster_settings settings;
+    struct meta_settings meta_settings;
+    struct chunk_settings chunk_settings;
+    struct mount_settings mount_settings;
     struct node_config meta[CONFIG_META_MAX];
     unsigned meta_count;
     struct node_config chunk[CONFIG_CHUNK_MAX];
     unsigned chunk_count;
     unsigned error_line; /* while reading */
-    char error[256];
+    char error[640];
 };
 
 /* 0, or -EINVAL / -errno after a line on stderr that names file, line and what is wrong. */
@@ -44,3 +61,17 @@ int must_check cluster_config_read(struct cluster_config *out_config, const char
 void cluster_config_deinit(struct cluster_config *config);
 const struct node_config *cluster_config_meta(const struct cluster_config *config, uint32_t id);
 const struct node_config *cluster_config_chunk(const struct cluster_config *config, uint32_t id);
+
+/* Overrides from a command line, checked when they are added and applied when the file is read. */
+struct config_overrides {
+    const char *pairs[CONFIG_SET_MAX]; /* NAME=VALUE, borrowed */
+    unsigned count;
+};
+
+/* 0, or -EINVAL after a line on stderr. */
+int must_check config_override(struct config_overrides *overrides, const struct config_table *table,
+                               const char *pair);
+void config_overrides_apply(const struct config_overrides *overrides,
+                            const struct config_table *table, void *values);
+/* Title and table of what can be set, as `--help` shows it. */
+void config_print_help(const struct config_table *table, const char *title);

@@ -14,12 +14,15 @@ static struct env_uv *loop; /* of this process */
 struct running {
     const struct daemon_kind *kind;
     void *server;
+    struct stats_view view;
+    struct admin admin;
 };
 
 static void on_signal(void *data)
 {
     struct running *running = data;
 
+    admin_stop(&running->admin);
     running->kind->stop(running->server);
 }
 
@@ -28,18 +31,26 @@ void daemon_stopped(void)
     env_uv_stop(loop);
 }
 
+static const char settings_title[] = "What can be set, in the section of cluster.conf that is "
+                                     "named after the kind of server, or for\n"
+                                     "this one with --set:";
+
 static int parse(const struct daemon_kind *kind, struct daemon_options *options, int argc,
                  char **argv)
 {
-    static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"id", required_argument, NULL, 'i'},
-        {"log", required_argument, NULL, 'l'},    {"pid-file", required_argument, NULL, 'p'},
-        {"background", no_argument, NULL, 'b'},   {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+                                          {"id", required_argument, NULL, 'i'},
+                                          {"log", required_argument, NULL, 'l'},
+                                          {"pid-file", required_argument, NULL, 'p'},
+                                          {"background", no_argument, NULL, 'b'},
+                                          {"verbose", no_argument, NULL, 'v'},
+                                          {"set", required_argument, NULL, 's'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     char *end;
     int c;
 
-    while ((c = getopt_long(argc, argv, "c:i:l:p:bvh", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:i:l:p:bvs:h", longs, NULL)) != -1) {
         switch (c) {
         case 'c':
             options->config_path = optarg;
@@ -63,8 +74,14 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
         case 'v':
             options->verbose = true;
             break;
+        case 's':
+            if (config_override(&options->set, kind->settings(), optarg) < 0) {
+                return EXIT_USAGE;
+            }
+            break;
         case 'h':
             fputs(kind->help, stdout);
+            config_print_help(kind->settings(), settings_title);
             return -1;
         default:
             return EXIT_USAGE;
@@ -110,6 +127,24 @@ void daemon_report(int fd, int code, const char *log_path)
     close(log);
 }
 
+static void serve_stats(struct running *running, const struct cluster_config *cluster,
+                        const struct node_config *node)
+{
+    const struct daemon_kind *kind = running->kind;
+    char *path = stats_server_path(node->dir);
+
+    running->view = (struct stats_view){
+        .metrics = kind->metrics(),
+        .collect = kind->collect,
+        .describe = kind->describe,
+        .settings = kind->settings(),
+        .settings_values = (const char *)cluster + kind->settings_offset,
+        .server = running->server,
+    };
+    stats_serve(&running->admin, env_uv_env(loop), &running->view, path);
+    mem_free(path);
+}
+
 static int serve(const struct daemon_kind *kind, const struct daemon_options *options,
                  const struct cluster_config *cluster, int report_fd)
 {
@@ -120,7 +155,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         .log_level = options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
         .log_path = options->log_path,
     };
-    struct running running = {kind, mem_zalloc(kind->server_size)};
+    struct running running = {.kind = kind, .server = mem_zalloc(kind->server_size)};
     int r;
 
     r = env_uv_open(&loop, &config);
@@ -140,6 +175,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         daemon_report(report_fd, 1, options->log_path);
         return 1;
     }
+    serve_stats(&running, cluster, node);
     LOG_INFO(env_uv_env(loop), kind->name, "serving at %s, data in %s", node->address, node->dir);
     daemon_report(report_fd, 0, options->log_path);
     env_uv_on_stop_signal(loop, on_signal, &running);
@@ -191,6 +227,8 @@ int daemon_main(const struct daemon_kind *kind, int argc, char **argv)
     if (cluster_config_read(&cluster, options.config_path) < 0) {
         return 1;
     }
+    config_overrides_apply(&options.set, kind->settings(),
+                           (char *)&cluster + kind->settings_offset);
     node = kind->find(&cluster, options.id);
     if (node == NULL || node->dir == NULL) {
         cli_error("%s has no section [%s.%u] with a dir", options.config_path, kind->node,

@@ -2,12 +2,14 @@
 /* daemon: what metad and chunkd share: options, background start that reports, pid file, signals.
  */
 #include "cli/cli.h"
+#include "cli/stats.h"
 #include "net/env_uv.h"
 
 struct daemon_options {
     const char *config_path, *log_path, *pid_file;
     uint32_t id;
     bool background, verbose;
+    struct config_overrides set;
 };
 
 struct daemon_kind {
@@ -20,6 +22,11 @@ struct daemon_kind {
     /* Begins a graceful stop; daemon_stopped ends the process. */
     void (*stop)(void *server);
     const struct node_config *(*find)(const struct cluster_config *config, uint32_t id);
+    const struct config_table *(*settings)(void);
+    size_t settings_offset; /* of their values in struct cluster_config */
+    const struct metrics_table *(*metrics)(void);
+    const void *(*collect)(void *server);
+    void (*describe)(const void *server, struct buf *out);
     size_t server_size;
 };
 

@@ -8,6 +8,7 @@ static const struct cli_command commands[] = {
     {"demo", "start a whole cluster on this machine and mount it; --stop ends it", cmd_demo},
     {"mount", "mount a KeelFS volume at a directory", cmd_mount},
     {"status", "show the cluster: members, leader, chunk servers, health", cmd_status},
+    {"stats", "ask one server or mount of this machine for its state and figures", cmd_stats},
     {"fsck", "check the volume: links, orphans, extents, copies of chunks", cmd_fsck},
     {"init", "write a cluster.conf for a new cluster", cmd_init},
     {"metad", "run a metadata server", cmd_metad},

@@ -18,6 +18,7 @@ static const char help[] =
     "  -l, --log FILE       default stderr\n"
     "  -p, --pid-file FILE  write the process id there, remove it at a clean end\n"
     "  -b, --background     return when the server listens, or say why not\n"
+    "  -s, --set NAME=VALUE overrides the configuration, may be repeated\n"
     "  -v, --verbose        log every move\n";
 
 static void on_stopped(struct meta_server *server)
@@ -36,9 +37,9 @@ static int metad_start(void *data, struct env *env, const struct cluster_config 
         .address = node->address,
         .peers = metad->peers,
         .peer_count = cluster->meta_count,
-        .write_quorum = cluster->write_quorum,
+        .write_quorum = cluster->settings.write_quorum,
         .chunk_servers_min = (unsigned)min_u64(cluster->chunk_count, CHUNK_REPLICAS),
-        .grace_ns = cluster->gc_grace_ms * NS_PER_MS,
+        .settings = &cluster->meta_settings,
         .owner_uid = geteuid(),
     };
 
@@ -58,6 +59,20 @@ static void metad_stop(void *data)
     meta_server_stop(&metad->server);
 }
 
+static const void *metad_collect(void *data)
+{
+    struct metad *metad = data;
+
+    return meta_server_collect(&metad->server);
+}
+
+static void metad_describe(const void *data, struct buf *out)
+{
+    const struct metad *metad = data;
+
+    meta_server_describe(&metad->server, out);
+}
+
 int cmd_metad(int argc, char **argv)
 {
     static const struct daemon_kind kind = {
@@ -67,6 +82,11 @@ int cmd_metad(int argc, char **argv)
         .start = metad_start,
         .stop = metad_stop,
         .find = cluster_config_meta,
+        .settings = meta_settings_table,
+        .settings_offset = offsetof(struct cluster_config, meta_settings),
+        .metrics = meta_metrics_table,
+        .collect = metad_collect,
+        .describe = metad_describe,
         .server_size = sizeof(struct metad),
     };
 

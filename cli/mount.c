@@ -32,6 +32,9 @@ struct mount_options {
     bool nosuid, nodev, noexec, noatime, no_allow_other, no_default_permissions;
     uint64_t soft_timeout_ns;
     bool soft;
+    struct config_overrides set;
+    char *lists[16]; /* of -o: the overrides are in there */
+    unsigned list_count;
 };
 
 struct mounted {
@@ -43,6 +46,8 @@ struct mounted {
     int exit_code;
     struct env_timer patience;
     bool closing;
+    struct stats_view view;
+    struct admin admin;
 };
 
 static const char help[] =
@@ -59,7 +64,8 @@ static const char help[] =
     "       subdir=PATH    mount this directory of the volume as the root\n"
     "       hard           wait for servers as long as it takes; signals interrupt (default)\n"
     "       soft           give up with EIO after timeo seconds\n"
-    "       timeo=SECONDS  for soft, default 30\n\n"
+    "       timeo=SECONDS  for soft, default 30\n"
+    "       NAME=VALUE     see below\n\n"
     "Unmount with umount DIRECTORY.\n";
 
 /* ---- options ---- */
@@ -129,19 +135,27 @@ static int parse_option(struct mount_options *options, const char *option)
     if (set_flag(options, option) || is_ignored(option) || option[0] == '\0') {
         return 0;
     }
+    if (config_find(mount_settings_table(), option, strcspn(option, "=")) != NULL) {
+        return config_override(&options->set, mount_settings_table(), option);
+    }
     cli_error("unknown mount option '%s'; `keelfs mount --help` lists them", option);
     return -EINVAL;
 }
 
 static int parse_list(struct mount_options *options, const char *list)
 {
-    char *copy = mem_strdup(list), *rest = copy, *option;
+    char *rest = mem_strdup(list), *option;
     int r = 0;
 
+    if (options->list_count == ARRAY_SIZE(options->lists)) {
+        cli_error("too many -o: give all options in one, with commas");
+        mem_free(rest);
+        return -EINVAL;
+    }
+    options->lists[options->list_count++] = rest;
     while (r == 0 && (option = strsep(&rest, ",")) != NULL) {
         r = parse_option(options, option);
     }
-    mem_free(copy);
     return r;
 }
 
@@ -177,6 +191,8 @@ static int parse(struct mount_options *options, int argc, char **argv)
             break;
         case 'h':
             fputs(help, stdout);
+            config_print_help(mount_settings_table(),
+                              "What can be set, in [mount] of cluster.conf or with -o NAME=VALUE:");
             return -1;
         default:
             return EXIT_USAGE;
@@ -239,7 +255,10 @@ static void tell_parent(struct mounted *m, int code)
 
 static void on_closed(struct mount *mount)
 {
-    env_uv_stop(container_of(mount, struct mounted, mount)->uv);
+    struct mounted *m = container_of(mount, struct mounted, mount);
+
+    admin_stop(&m->admin);
+    env_uv_stop(m->uv);
 }
 
 static void on_patience_over(struct env_timer *timer)
@@ -324,6 +343,40 @@ static void on_signal(void *data)
     }
 }
 
+static const void *collect(void *mount)
+{
+    return mount_collect(mount);
+}
+
+static void describe(const void *mount, struct buf *out)
+{
+    mount_describe(mount, out);
+}
+
+/* Before anything that waits for servers: it is for then. Freed by the caller, who unlinks it. */
+static char *serve_stats(struct mounted *m, const struct cluster_config *cluster)
+{
+    char *path = stats_mount_path(m->options->target);
+
+    m->view = (struct stats_view){
+        .metrics = mount_metrics_table(),
+        .collect = collect,
+        .describe = describe,
+        .settings = mount_settings_table(),
+        .settings_values = &cluster->mount_settings,
+        .server = &m->mount,
+    };
+    if (path != NULL) {
+        char *end = strrchr(path, '/');
+
+        *end = '\0';
+        (void)mkdir(path, 0755); /* there from the second mount on; if not, listening fails */
+        *end = '/';
+    }
+    stats_serve(&m->admin, env_uv_env(m->uv), &m->view, path);
+    return path;
+}
+
 static int serve(struct mount_options *options, const struct cluster_config *cluster, int report_fd)
 {
     struct env_uv_config uv_config = {
@@ -336,12 +389,14 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
         .identity = {.role = RPC_ROLE_CLIENT},
         .meta_addresses = addresses,
         .meta_address_count = cluster->meta_count,
-        .write_quorum = cluster->write_quorum,
+        .write_quorum = cluster->settings.write_quorum,
         .soft_timeout_ns = options->soft_timeout_ns,
         .read_only = options->read_only,
         .subdir = options->subdir,
+        .settings = &cluster->mount_settings,
     };
     struct mounted *m = mem_zalloc(sizeof(*m));
+    char *admin_path;
     int r;
 
     m->options = options;
@@ -363,7 +418,12 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
     m->mount.closed = on_closed;
     env_uv_on_stop_signal(m->uv, on_signal, m);
     mount_start(&m->mount, env_uv_env(m->uv), &config);
+    admin_path = serve_stats(m, cluster);
     env_uv_run(m->uv);
+    if (admin_path != NULL) {
+        unlink(admin_path);
+    }
+    mem_free(admin_path);
     if (options->pid_file != NULL) {
         unlink(options->pid_file);
     }
@@ -431,9 +491,8 @@ static int serve_in_background(struct mount_options *options, const struct clust
     exit(serve(options, cluster, fds[1]));
 }
 
-int cmd_mount(int argc, char **argv)
+static int run(struct mount_options *options, int argc, char **argv)
 {
-    struct mount_options *options = mem_zalloc(sizeof(*options));
     struct cluster_config cluster;
     int r;
 
@@ -447,8 +506,20 @@ int cmd_mount(int argc, char **argv)
     if (cluster_config_read(&cluster, options->source) < 0) {
         return 1;
     }
+    config_overrides_apply(&options->set, mount_settings_table(), &cluster.mount_settings);
     r = options->foreground ? serve(options, &cluster, -1) : serve_in_background(options, &cluster);
     cluster_config_deinit(&cluster);
+    return r;
+}
+
+int cmd_mount(int argc, char **argv)
+{
+    struct mount_options *options = mem_zalloc(sizeof(*options));
+    int r = run(options, argc, argv);
+
+    for (unsigned i = 0; i < options->list_count; i++) {
+        mem_free(options->lists[i]);
+    }
     mem_free(options);
     return r;
 }

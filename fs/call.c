@@ -33,6 +33,7 @@ void fs_call_finish(struct fs_call *call, int status)
     call->error = status < 0 ? err_to_errno(status) : 0;
     mount->opening -= call->opening ? 1 : 0;
     mount->removing -= call->removing ? 1 : 0;
+    mount_call_ends(call);
     call->done(call);
     start_opens(mount);
 }
@@ -306,7 +307,7 @@ static void start_open(struct fs_call *call)
 
 void fs_call_start(struct fs_call *call)
 {
-    call->mount->counters.calls++;
+    mount_call_begins(call);
     if (local_try(call)) {
         return;
     }

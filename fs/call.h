@@ -76,6 +76,7 @@ struct fs_call {
     struct meta_call meta;
     struct list_node node; /* of a wait queue */
     struct op *active;     /* a running read, for cancel */
+    uint64_t started_ns;   /* 0 = not yet */
     uint64_t stamp;        /* a sync: everything written up to this one */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool opening, removing; /* counted in the mount */

@@ -225,7 +225,7 @@ static void start_write(struct fs_call *call)
         fs_call_finish(call, -EFBIG);
         return;
     }
-    if (mount->dirty_bytes >= FS_DIRTY_MAX) {
+    if (mount->dirty_bytes >= mount->settings.dirty_bytes) {
         call->waiting_space = true;
         list_push_back(&mount->space_queue, &call->node);
         flush_poke(mount);

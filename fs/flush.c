@@ -56,11 +56,17 @@ void flush_settled(struct inode *inode)
 
 /* ---- which inodes, when ---- */
 
+static uint64_t dirty_age_ns(const struct mount *mount)
+{
+    return mount->settings.dirty_age_ms * NS_PER_MS;
+}
+
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
     return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
-           inode->dirty.bytes >= FS_INODE_FLUSH || mount->dirty_bytes >= FS_DIRTY_FLUSH ||
-           now >= inode->dirty_since_ns + FS_DIRTY_AGE_NS;
+           inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
+           mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
+           now >= inode->dirty_since_ns + dirty_age_ns(mount);
 }
 
 /* What little somebody waits for goes into the commit itself: one round trip instead of two. */
@@ -158,11 +164,11 @@ void flush_poke(struct mount *mount)
     uint64_t now = env_now(mount->env);
 
     for (enum round_kind kind = 0; kind < ROUND_KINDS; kind++) {
-        while (mount->rounds[kind] < FS_ROUNDS_MAX && some_due(mount, now) &&
+        while (mount->rounds[kind] < mount->settings.flush_rounds && some_due(mount, now) &&
                start_round(mount, kind, now)) {
         }
     }
-    while (mount->dirty_bytes < FS_DIRTY_MAX && !list_empty(&mount->space_queue)) {
+    while (mount->dirty_bytes < mount->settings.dirty_bytes && !list_empty(&mount->space_queue)) {
         struct fs_call *call =
             container_of(list_pop_front(&mount->space_queue), struct fs_call, node);
 
@@ -176,7 +182,7 @@ void flush_poke(struct mount *mount)
         done(mount);
     }
     if (!list_empty(&mount->flush_queue) && !env_timer_running(&mount->flush_timer)) {
-        env_timer_start(mount->env, &mount->flush_timer, now + FS_DIRTY_AGE_NS / 4);
+        env_timer_start(mount->env, &mount->flush_timer, now + dirty_age_ns(mount) / 4);
     }
 }
 
@@ -204,7 +210,8 @@ void flush_note(struct mount *mount, struct inode *inode)
     if (is_due(mount, inode, env_now(mount->env))) {
         hurry(mount, inode);
     } else if (!env_timer_running(&mount->flush_timer)) {
-        env_timer_start(mount->env, &mount->flush_timer, env_now(mount->env) + FS_DIRTY_AGE_NS / 4);
+        env_timer_start(mount->env, &mount->flush_timer,
+                        env_now(mount->env) + dirty_age_ns(mount) / 4);
     }
 }
 

@@ -130,7 +130,8 @@ static bool is_needed(const struct inode *inode)
 /* The one used longest ago goes first; what is needed waits behind. */
 static void shrink_contents(struct mount *mount, const struct inode *keep)
 {
-    for (unsigned tries = 0; tries < 16 && mount->contents_bytes > FS_CONTENTS_MAX; tries++) {
+    for (unsigned tries = 0; tries < 16 && mount->contents_bytes > mount->settings.contents_bytes;
+         tries++) {
         struct inode *last = container_of(list_last(&mount->contents), struct inode, contents_node);
 
         if (last == keep) {

@@ -1,32 +1,26 @@
 #pragma once
-/* limits: every bound of a mount, with its reason. */
+/* limits: every bound of a mount, with its reason; those that can be set are in mount_settings.h.
+ */
 #include "base/compiler.h"
 
-#define FS_DIRTY_MAX          MiB(96)  /* written, not yet committed: half of the mount's 256 MiB */
-#define FS_DIRTY_FLUSH        MiB(24)  /* start flushing without waiting for age */
-#define FS_INODE_FLUSH        MiB(8)   /* one inode's stream: two full chunks at once */
-#define FS_DIRTY_AGE_NS       NS_PER_S /* data is flushed this long after the first write */
-#define FS_PIECE_MAX          MiB(1)   /* a run of sequential writes in one allocation */
-#define FS_ROUNDS_MAX         4        /* flush rounds in flight */
-#define FS_ROUND_BYTES        MiB(16)  /* data of one round: 4 chunks, each on 3 servers */
-#define FS_ROUND_INODES       256      /* inodes committed in one transaction */
-#define FS_ROUND_EXTENTS      1800     /* x 40 bytes fits META_BODY_MAX */
-#define FS_ROUND_BODY         KiB(96)  /* of commit records */
-#define FS_EXTENT_BODY        40       /* the most that one extent takes of it */
-#define FS_JOURNAL_PIECES     4        /* of one inode's fsync that is carried in the commit */
-#define FS_JOURNAL_BYTES      KiB(16)  /* and so many bytes: above, chunks are no slower */
-#define FS_SETTLE_BYTES       KiB(64)  /* of a file journalled: moved into a chunk at once */
+#define FS_PIECE_MAX          MiB(1)  /* a run of sequential writes in one allocation */
+#define FS_ROUND_BYTES        MiB(16) /* data of one round: 4 chunks, each on 3 servers */
+#define FS_ROUND_INODES       256     /* inodes committed in one transaction */
+#define FS_ROUND_EXTENTS      1800    /* x 40 bytes fits META_BODY_MAX */
+#define FS_ROUND_BODY         KiB(96) /* of commit records */
+#define FS_EXTENT_BODY        40      /* the most that one extent takes of it */
+#define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
+#define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
+#define FS_JOURNAL_PIECES     4     /* of one inode's fsync that is carried in the commit */
+#define FS_JOURNAL_BYTES      KiB(16)        /* and so many bytes: above, chunks are no slower */
+#define FS_SETTLE_BYTES       KiB(64)        /* of a file journalled: moved into a chunk at once */
 #define FS_SETTLE_AGE_NS      (5 * NS_PER_S) /* else so long after */
 #define FS_SETTLE_FILE_MAX    KiB(256)       /* while that is under way; then chunks */
 #define FS_SETTLE_MAX         MiB(8)         /* of all files: a quarter of META_JOURNAL_MAX */
 #define FS_SETTLE_RUNNING     2              /* files at once */
 #define FS_SETTLE_PUT_NS      (5 * NS_PER_S) /* then later again: the data is safe where it is */
-#define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
-#define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
-#define FS_CONTENTS_MAX       MiB(32) /* inline data and extents known of clean inodes */
-#define FS_LOCAL_MAX          512 /* answered before they were sent: half of the session's window */
-#define FS_LOCAL_INOS         8192   /* inode numbers reserved at once */
-#define FS_NAMES_MAX          100000 /* of one directory, 8 MiB; above: no longer kept */
+#define FS_LOCAL_INOS         8192           /* inode numbers reserved at once */
+#define FS_NAMES_MAX          100000         /* of one directory, 8 MiB; above: no longer kept */
 #define FS_READDIR_BATCH      256
 #define FS_INTERRUPT_GRACE_NS                                                                      \
     NS_PER_S /* a handled signal does not end a call before; see fuse_request.c */

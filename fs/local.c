@@ -17,7 +17,7 @@ struct local_op {
 
 static bool may_answer(const struct mount *mount)
 {
-    return coherence_epoch(mount) != 0 && mount->local.in_flight < FS_LOCAL_MAX &&
+    return coherence_epoch(mount) != 0 && mount->local.in_flight < mount->settings.local_ops &&
            !mount->closing && !mount->no_space;
 }
 

@@ -120,6 +120,8 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
 
     mount->env = env;
     mount->config = *config;
+    mount->settings = config->settings != NULL ? *config->settings : mount_settings_defaults();
+    mount->config.settings = &mount->settings;
     meta.identity = &mount->config.identity;
     mount->root_ino = META_ROOT_INO;
     mount->start_rest = config->subdir != NULL ? config->subdir : "";

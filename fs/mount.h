@@ -7,6 +7,8 @@
  */
 #include "chunkstore/chunk_client.h"
 #include "fs/inode.h"
+#include "fs/mount_metrics.h"
+#include "fs/mount_settings.h"
 #include "meta/meta_client.h"
 
 /* Of flush rounds: data into chunks first, or carried in the commit. */
@@ -19,12 +21,15 @@ struct mount_config {
     unsigned write_quorum;
     uint64_t soft_timeout_ns; /* 0 = hard */
     bool read_only;
-    const char *subdir; /* "/" or NULL = the whole volume */
+    const char *subdir;                    /* "/" or NULL = the whole volume */
+    const struct mount_settings *settings; /* NULL = the defaults; copied */
 };
 
 struct mount {
     struct env *env;
     struct mount_config config;
+    struct mount_settings settings;
+    struct mount_metrics metrics;
     struct meta_client meta;
     struct chunk_client chunks;
     struct map inodes; /* ino -> struct inode */
@@ -72,7 +77,7 @@ struct mount {
     const char *start_rest;
     bool started, closing;
     struct mount_counters {
-        uint64_t calls, read_bytes, written_bytes, rounds, commits, read_retries;
+        uint64_t read_bytes, written_bytes, rounds, commits, read_retries;
     } counters;
 };
 
@@ -80,3 +85,6 @@ struct mount {
 void mount_start(struct mount *mount, struct env *env, const struct mount_config *config);
 /* Flushes, closes the session; closed() follows. */
 void mount_close(struct mount *mount);
+/* The figures as they are now, and the state in lines of words; for the admin socket. */
+const struct mount_metrics *mount_collect(struct mount *mount);
+void mount_describe(const struct mount *mount, struct buf *out);

@@ -1,9 +1,9 @@
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "meta/btree_checkpoint.h"
 #include "meta/btree_internal.h"
-#include "meta/bytes.h"
 
 #include <inttypes.h>
 

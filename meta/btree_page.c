@@ -1,8 +1,8 @@
 #include "meta/btree_page.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/err.h"
-#include "meta/bytes.h"
 
 static unsigned get(const uint8_t *page, unsigned at)
 {

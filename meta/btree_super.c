@@ -1,10 +1,10 @@
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "meta/btree_internal.h"
-#include "meta/bytes.h"
 
 #include <errno.h>
 

@@ -1,5 +1,6 @@
 #pragma once
-/* limits: every bound of the metadata service, with the arithmetic behind it. */
+/* limits: every bound of the metadata service, with the arithmetic behind it; those that can be set
+ * are in meta/meta_settings.h. */
 #include "base/compiler.h"
 
 /* ---- client ---- */
@@ -28,15 +29,10 @@
 #define META_PARKED_MAX          META_CLIENT_WINDOW /* requests of a session ahead of their turn */
 #define META_PROPOSALS_MAX       4096               /* not applied yet; above: the client retries */
 #define META_READS_MAX           4096               /* waiting for their read index */
-#define META_CHECKPOINT_BYTES    MiB(16) /* as much log is in memory: 64 MiB RSS in all */
-#define META_CHECKPOINT_NS       (30 * NS_PER_S)
-#define META_DELETE_QUEUE_LONG   100000 /* chunks: health says so */
-#define META_STATE_CHECK_NS      (5 * NS_PER_S)
 #define META_SERVER_DOWN_NS      (5 * NS_PER_S)
 #define META_GC_BATCH            1024 /* chunks in one delete and one log entry: 16 KiB */
-#define META_GRACE_DEFAULT_NS    (60 * NS_PER_S)
-#define META_SNAPSHOT_PAGES      64      /* page cache of a tree that a snapshot reads */
-#define META_CACHE_DEFAULT       MiB(24) /* of 64 MiB in all; 100,000 files are 32 MB */
+#define META_SNAPSHOT_PAGES      64   /* page cache of a tree that a snapshot reads */
+#define META_DESCRIBE_MAX        100  /* sessions listed by the admin socket */
 #define META_STOP_POLL_NS        (2 * NS_PER_MS)
 #define META_FREE_STEP_EXTENTS   2000 /* extents freed by one log entry */
 #define META_FREE_STEP_INODES    256  /* orphans freed by one log entry */
@@ -46,8 +42,8 @@
 #define META_LINKS_MAX           65000
 #define META_COMMITS_MAX         512      /* records in one COMMIT: 512 results of 160 B = 80 KiB */
 #define META_COLLISIONS_MAX      16       /* names of a directory with the same 63-bit hash */
+#define META_RESERVE_MAX         65536    /* inode numbers reserved by a session at once */
 #define META_REPLY_EXTENTS_BYTES KiB(100) /* + one journalled extent: below META_BODY_MAX */
 #define META_JOURNAL_MAX         MiB(32)  /* journalled, of a volume: it is in the tree */
 #define META_SETTLE_AGE_NS       (20 * NS_PER_S) /* its writer has forgotten it */
 #define META_SETTLE_ASK          32              /* files that one session is asked to settle */
-#define META_RESERVE_MAX         65536           /* inode numbers reserved by a session at once */

@@ -3,9 +3,9 @@
  * mounts, opened anew when it expired, closed.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_client_internal.h"
 
 #include <errno.h>

@@ -43,6 +43,7 @@ void server_refuse(struct meta_server *server, struct rpc_request *request, int 
     if (status == -ERR_NOT_LEADER && server->leader_id == 0) {
         status = -ERR_NO_LEADER;
     }
+    server->metrics.refused++;
     buf_clear(&server->body);
     meta_reply_encode(&hint, &server->body);
     rpc_request_reply(request, status, buf_slice(&server->body), &none);
@@ -94,6 +95,7 @@ static void handle(struct rpc_server *rpc, struct rpc_request *request)
     if (request->oneway) {
         return;
     }
+    server->metrics.requests++;
     switch (request->opcode) {
     case META_RPC_REQUEST:
         handle_request(server, request);
@@ -151,10 +153,8 @@ static void copy_config(struct meta_server *server, const struct meta_server_con
     own->address = mem_strdup(config->address);
     own->write_quorum = own->write_quorum ? own->write_quorum : 2;
     own->chunk_servers_min = own->chunk_servers_min ? own->chunk_servers_min : CHUNK_REPLICAS;
-    own->grace_ns = own->grace_ns == UINT64_MAX ? META_GRACE_DEFAULT_NS : own->grace_ns;
-    own->checkpoint_bytes = own->checkpoint_bytes ? own->checkpoint_bytes : META_CHECKPOINT_BYTES;
-    own->checkpoint_ns = own->checkpoint_ns ? own->checkpoint_ns : META_CHECKPOINT_NS;
-    own->cache_bytes = own->cache_bytes ? own->cache_bytes : META_CACHE_DEFAULT;
+    server->settings = config->settings != NULL ? *config->settings : meta_settings_defaults();
+    own->settings = &server->settings;
     server->identity = *config->identity;
     own->identity = &server->identity;
 }
@@ -193,7 +193,7 @@ static int open_raft(struct meta_server *server)
                                       .peer_count = server->config.peer_count,
                                       .applied_index = server->tree->applied_index,
                                       .applied_term = server->tree->applied_term,
-                                      .log_segment_bytes = server->config.log_segment_bytes};
+                                      .log_segment_bytes = server->settings.log_segment_bytes};
     int r;
 
     server->machine = meta_server_machine;

@@ -14,6 +14,8 @@
 #include "chunkstore/chunk_client.h"
 #include "meta/btree.h"
 #include "meta/limits.h"
+#include "meta/meta_metrics.h"
+#include "meta/meta_settings.h"
 #include "meta/ns.h"
 #include "net/rpc.h"
 #include "raft/raft_node.h"
@@ -26,12 +28,8 @@ struct meta_server_config {
     unsigned peer_count;
     unsigned write_quorum;      /* of chunk copies; 0 = 2 */
     unsigned chunk_servers_min; /* make the first cluster map at so many; 0 = CHUNK_REPLICAS */
-    uint64_t grace_ns;          /* dead chunks are kept so long; UINT64_MAX = default */
-    uint64_t checkpoint_bytes;  /* of log; 0 = default */
-    uint64_t checkpoint_ns;     /* 0 = default */
-    size_t cache_bytes;         /* of the B+tree; 0 = META_CACHE_DEFAULT */
-    uint64_t log_segment_bytes; /* 0 = Raft's default */
     uint32_t owner_uid;         /* besides root, who may SCAN */
+    const struct meta_settings *settings; /* NULL = the defaults; copied */
 };
 
 /* What the leader knows of a chunk server. */
@@ -46,6 +44,8 @@ struct meta_server {
     struct env *env;
     struct rpc_identity identity;
     struct meta_server_config config; /* strings and peers are ours */
+    struct meta_settings settings;
+    struct meta_metrics metrics;
     void (*stopped)(struct meta_server *server);
     void *data;
 
@@ -114,3 +114,7 @@ int must_check meta_server_start(struct meta_server *server, struct env *env,
                                  const struct meta_server_config *config);
 /* Requests are refused from now on; stopped() (may be NULL) runs when all is closed. */
 void meta_server_stop(struct meta_server *server);
+/* The figures as they are now, and the state in lines of words; for the admin socket. Between start
+ * and stopped(). */
+const struct meta_metrics *meta_server_collect(struct meta_server *server);
+void meta_server_describe(const struct meta_server *server, struct buf *out);

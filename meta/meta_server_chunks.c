@@ -191,8 +191,9 @@ static enum chunk_liveness liveness(struct meta_server *server, uint64_t session
             return CHUNK_LIVE_LIVE;
         }
         /* Readers may hold an older map of the file until the grace is over. */
-        return chunk.dead_since + server->config.grace_ns < now ? CHUNK_LIVE_DEAD
-                                                                : CHUNK_LIVE_UNKNOWN;
+        return chunk.dead_since + server->settings.gc_grace_ms * NS_PER_MS < now
+                   ? CHUNK_LIVE_DEAD
+                   : CHUNK_LIVE_UNKNOWN;
     }
     if (!ns_get_session(&server->ns, session, &record)) {
         return session != 0 && session < server->ns.volume.next_session ? CHUNK_LIVE_DEAD
@@ -252,17 +253,16 @@ static void on_gc_released(struct chunk_delete *gc)
 void server_chunks_tick(struct meta_server *server)
 {
     uint64_t now = server_stamp(server);
+    uint64_t grace = server->settings.gc_grace_ms * NS_PER_MS;
     unsigned count;
 
     propose_map(server);
     if (server->gc_busy || server->gc_proposed || server->ns.volume.delete_queue == 0 ||
-        server->map.epoch == 0 || now < server->config.grace_ns ||
-        env_now(server->env) < server->gc_retry_ns) {
+        server->map.epoch == 0 || now < grace || env_now(server->env) < server->gc_retry_ns) {
         return;
     }
     buf_clear(&server->gc_bytes);
-    count = ns_dead_chunks(&server->ns, now - server->config.grace_ns, META_GC_BATCH,
-                           &server->gc_bytes);
+    count = ns_dead_chunks(&server->ns, now - grace, META_GC_BATCH, &server->gc_bytes);
     if (count == 0) {
         return;
     }

@@ -8,6 +8,7 @@
 struct meta_proposal {
     struct list_node node;
     uint64_t index;
+    uint64_t started_ns;
     struct rpc_request *request; /* NULL: the server's own */
     uint64_t session, seq;
     uint8_t op;

@@ -2,7 +2,7 @@
  * meta_server_journal: a writer settles its journalled data itself. What a writer that has gone
  * left behind, any mount is asked to settle, in a KEEPALIVE reply: several may, it does no harm.
  */
-#include "meta/bytes.h"
+#include "base/bytes.h"
 #include "meta/meta_server_internal.h"
 
 void server_settle_ask(struct meta_server *server, struct buf *out_inos)

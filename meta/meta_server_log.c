@@ -2,9 +2,9 @@
  * meta_server_log: the replicated state machine: proposing, applying, answering, checkpoints.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_server_internal.h"
 
 #include <errno.h>
@@ -42,6 +42,7 @@ int server_propose(struct meta_server *server, struct meta_request *command,
     }
     proposal = mem_zalloc(sizeof(*proposal));
     proposal->index = index;
+    proposal->started_ns = env_now(server->env);
     proposal->request = request;
     proposal->session = command->session;
     proposal->seq = command->seq;
@@ -83,6 +84,8 @@ static void answer(struct meta_server *server, uint64_t index, const struct meta
     }
     list_remove(&proposal->node);
     server->proposal_count--;
+    metrics_observe(&server->metrics.op_seconds[proposal->op],
+                    env_now(server->env) - proposal->started_ns);
     if (proposal->op == META_SESSION_OPEN) {
         server->opens--;
     }
@@ -137,6 +140,8 @@ static void machine_apply(struct raft_machine *machine, uint64_t index, uint64_t
 
     btree_set_applied(server->tree, index, term);
     server->log_bytes += command.size + 64;
+    server->metrics.applied++;
+    server->metrics.applied_bytes += command.size;
     if (command.size == 0) {
         return; /* a leader's no-op */
     }
@@ -195,6 +200,7 @@ static void machine_role_changed(struct raft_machine *machine, bool is_leader, u
     }
     server->term = term;
     if (is_leader && !server->leader && !server->stopping) {
+        server->metrics.leaderships++;
         LOG_INFO(server->env, "meta", "leads term=%" PRIu64, term);
         fail_proposals(server);
         server_leader_begins(server);
@@ -210,6 +216,8 @@ static void on_checkpoint(struct btree *tree)
 {
     struct meta_server *server = tree->owner;
 
+    metrics_observe(&server->metrics.checkpoint_seconds,
+                    env_now(server->env) - server->checkpoint_started_ns);
     if (tree == server->tree && !server->stopping) {
         raft_node_compacted(&server->raft, tree->durable.applied_index);
         LOG_DEBUG(server->env, "meta", "checkpoint is durable applied=%" PRIu64,
@@ -227,9 +235,9 @@ void server_checkpoint_if_due(struct meta_server *server)
         return;
     }
     now = env_now(server->env);
-    if (server->log_bytes < server->config.checkpoint_bytes &&
-        btree_dirty_bytes(tree) < server->config.cache_bytes / 2 &&
-        now - server->checkpoint_started_ns < server->config.checkpoint_ns) {
+    if (server->log_bytes < server->settings.checkpoint_bytes &&
+        btree_dirty_bytes(tree) < server->settings.cache_bytes / 2 &&
+        now - server->checkpoint_started_ns < server->settings.checkpoint_ms * NS_PER_MS) {
         return;
     }
     server->checkpoint_started_ns = now;

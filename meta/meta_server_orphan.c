@@ -2,8 +2,8 @@
  * meta_server_orphan: unlinked inodes are freed when every session has said that it does not hold
  * them open. The questions ride on KEEPALIVE replies; a new leader simply asks again.
  */
+#include "base/bytes.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_server_internal.h"
 
 #define SCAN_MAX 4096 /* orphans looked at in one go: 4 ms at most */

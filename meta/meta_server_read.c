@@ -92,6 +92,7 @@ static void serve(struct meta_server *server, struct rpc_request *request)
         server_refuse(server, request, -ERR_BAD_MESSAGE);
         return;
     }
+    server->metrics.reads[message.op < META_OP_END ? message.op : META_OP_NONE]++;
     switch (message.op) {
     case META_KEEPALIVE:
         server_keepalive(server, request, &message);
@@ -257,7 +258,8 @@ static void status_health(const struct meta_server *server, const struct raft_no
     add_code(out, judge && server->server_count < CHUNK_REPLICAS, "CHUNK_SERVERS_FEW");
     add_code(out, server->ns.volume.map_epoch == 0, "NO_CLUSTER_MAP");
     add_code(out, server->leader && space_low, "SPACE_LOW");
-    add_code(out, server->ns.volume.delete_queue > META_DELETE_QUEUE_LONG, "DELETE_QUEUE_LONG");
+    add_code(out, server->ns.volume.delete_queue > server->settings.delete_queue_long,
+             "DELETE_QUEUE_LONG");
 }
 
 void server_status(struct meta_server *server, struct rpc_request *request)

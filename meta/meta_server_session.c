@@ -9,9 +9,9 @@
  * newcomers wait out the whole time.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 #include "meta/meta_server_internal.h"
 
 #include <errno.h>
@@ -435,10 +435,11 @@ void server_sessions_tick(struct meta_server *server)
         }
         session->expiring = server_propose(server, &command, NULL) == 0;
         if (session->expiring) {
+            server->metrics.sessions_expired++;
             LOG_WARN(server->env, "meta", "session expires id=%" PRIu64, session->id);
         }
     }
-    if (now - server->state_check_ns >= META_STATE_CHECK_NS &&
+    if (now - server->state_check_ns >= server->settings.state_check_ms * NS_PER_MS &&
         server->tree->applied_index > server->state_check_index) {
         uint8_t data[16];
         struct meta_request command = {.op = META_STATE_CHECK, .data = slice_make(data, 16)};

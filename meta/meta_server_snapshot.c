@@ -28,7 +28,7 @@ struct btree_config server_tree_config(const struct meta_server *server, const c
     struct btree_config config = {.dir = server->config.dir,
                                   .path = path,
                                   .node_id = server->identity.node_id,
-                                  .cache_bytes = server->config.cache_bytes,
+                                  .cache_bytes = server->settings.cache_bytes,
                                   .owner = (void *)(uintptr_t)server};
 
     memcpy(config.cluster_uuid, server->identity.cluster_uuid, 16);

@@ -1,7 +1,7 @@
 #include "meta/ns.h"
 
 #include "base/assert.h"
-#include "meta/bytes.h"
+#include "base/bytes.h"
 #include "meta/ns_internal.h"
 
 /* ---- the volume ---- */

@@ -1,7 +1,7 @@
+#include "base/bytes.h"
 #include "meta/ns_internal.h"
 
 #include "base/assert.h"
-#include "meta/bytes.h"
 
 void inode_deinit(struct inode *inode)
 {

@@ -1,7 +1,7 @@
+#include "base/bytes.h"
 #include "meta/ns_internal.h"
 
 #include "chunkstore/chunk_proto.h"
-#include "meta/bytes.h"
 
 void orphan_put(struct ns *ns, uint64_t ino, bool detached)
 {

@@ -1,6 +1,6 @@
 #include "meta/record.h"
 
-#include "meta/bytes.h"
+#include "base/bytes.h"
 
 SCHEMA_IMPLEMENT(record_volume, RECORD_VOLUME)
 SCHEMA_IMPLEMENT(record_inode, RECORD_INODE)

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define SEND_IOV_MAX   64
@@ -440,7 +441,14 @@ static int remove_stale(const struct address *address)
     return r == 0 ? -EADDRINUSE : 0;
 }
 
-static int listen_fd(const struct address *address)
+/* Before the bind, which makes the file with the socket's mode (unix(7) says fchmod has no portable
+ * meaning; on Linux it has this one). */
+static int restrict_mode(int fd, const struct env_listener *listener)
+{
+    return listener->owner_only && fchmod(fd, 0600) < 0 ? -errno : 0;
+}
+
+static int listen_fd(const struct address *address, const struct env_listener *listener)
 {
     int on = 1, r = 0;
     int fd;
@@ -456,6 +464,11 @@ static int listen_fd(const struct address *address)
         return -errno;
     }
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    r = restrict_mode(fd, listener);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
     if (bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ||
         listen(fd, BACKLOG) < 0) {
         r = -errno;
@@ -475,7 +488,7 @@ int env_uv_listen(struct env *env, struct env_listener *listener, const char *te
     if (r < 0) {
         return r;
     }
-    fd = listen_fd(&address);
+    fd = listen_fd(&address, listener);
     address_deinit(&address);
     if (fd < 0) {
         return fd;

@@ -245,6 +245,7 @@ static void on_io(struct env_io *io)
         submit(log, RAFT_LOG_SYNC, (struct env_io){.type = ENV_IO_SYNC, .file = log->file});
         return;
     case RAFT_LOG_SYNC:
+        metrics_observe(&log->sync_seconds, env_now(log->env) - log->write_started_ns);
         report(log);
         break;
     case RAFT_LOG_SWITCH_OPEN:
@@ -336,6 +337,7 @@ void raft_log_pump(struct raft_log *log)
     } else if (log->batch.size == 0) {
         return;
     } else if (take_batch(log)) {
+        log->write_started_ns = env_now(log->env);
         submit_write(log, RAFT_LOG_WRITE, log->file, log->offset);
     } else {
         begin_switch(log);

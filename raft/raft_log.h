@@ -11,6 +11,7 @@
  * or sync, or a disk too full for the next segment, ends the process.
  */
 #include "base/env.h"
+#include "base/metrics.h"
 #include "raft/limits.h"
 #include "raft/raft_tail.h"
 
@@ -119,6 +120,8 @@ struct raft_log {
     struct env_file *next_file;
     bool closing;
     uint64_t writes; /* counter: group commits */
+    uint64_t write_started_ns;
+    struct metrics_histogram sync_seconds; /* of a group commit: write and sync */
 };
 
 /* -ERR_WRONG_CLUSTER, -ERR_WRONG_NODE, -ERR_BAD_FORMAT, -ERR_CORRUPT, or an errno; logged. The

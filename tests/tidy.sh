@@ -64,6 +64,11 @@ done
 hits=$(git grep -nE '\b(TODO|FIXME|XXX|HACK)\b' -- '*.c' '*.h' 'mount-scripts/*' | grep -vE 'TODO\(#?[0-9]+\)' || true)
 [ -z "$hits" ] || say "markers: $hits"
 
+# ---- what can be set is documented ----
+for name in $(sed -nE 's/^ +X\(uint(32|64)_t, +([a-z_0-9]+),.*/\2/p' -- */*_settings.h cli/config.h); do
+    grep -qE "\| .$name. \|" docs/OPERATING.md || say "docs/OPERATING.md does not have the setting $name"
+done
+
 # ---- formatting, where the tool is ----
 if command -v clang-format >/dev/null; then
     hits=$(git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -E 'error:' | head -n 20)

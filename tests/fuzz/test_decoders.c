@@ -8,9 +8,9 @@
 #include "tests/lib/test.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/rng.h"
-#include "chunkstore/bytes.h"
 #include "chunkstore/chunk_crcs.h"
 #include "chunkstore/chunk_proto.h"
 #include "chunkstore/compress.h"
@@ -197,10 +197,10 @@ static void fix_frames(struct buf *bytes)
     uint32_t body;
 
     if (bytes->size >= FRAME_HEADER_SIZE) {
-        body = load_u32(bytes->data + 8);
+        body = bytes_get_le32(bytes->data + 8);
         body = (uint32_t)min_u64(body, bytes->size - FRAME_HEADER_SIZE);
-        store_u32(bytes->data + 36, crc32c(crc32c(0, slice_make(bytes->data, 36)),
-                                           slice_make(bytes->data + FRAME_HEADER_SIZE, body)));
+        bytes_put_le32(bytes->data + 36, crc32c(crc32c(0, slice_make(bytes->data, 36)),
+                                                slice_make(bytes->data + FRAME_HEADER_SIZE, body)));
     }
 }
 
@@ -437,7 +437,8 @@ static void make_super(struct buf *out)
 static void fix_super(struct buf *bytes)
 {
     if (bytes->size == BTREE_BLOCK) {
-        store_u32(bytes->data + SUPER_CRC_AT, crc32c(0, slice_make(bytes->data, SUPER_CRC_AT)));
+        bytes_put_le32(bytes->data + SUPER_CRC_AT,
+                       crc32c(0, slice_make(bytes->data, SUPER_CRC_AT)));
     }
 }
 
@@ -471,7 +472,7 @@ static void make_manifest(struct buf *out)
 static void fix_manifest(struct buf *bytes)
 {
     if (bytes->size >= 12) {
-        store_u32(bytes->data + 8, crc32c(0, slice_make(bytes->data + 12, bytes->size - 12)));
+        bytes_put_le32(bytes->data + 8, crc32c(0, slice_make(bytes->data + 12, bytes->size - 12)));
     }
 }
 
@@ -514,8 +515,9 @@ static void fix_table(struct buf *bytes)
     if (bytes->size >= SSTABLE_BLOCK_BYTES + SSTABLE_FOOTER_BYTES) {
         uint8_t *footer = bytes->data + bytes->size - SSTABLE_FOOTER_BYTES;
 
-        store_u32(bytes->data, crc32c(0, slice_make(bytes->data + 4, SSTABLE_BLOCK_BYTES - 4)));
-        store_u32(footer + 60, crc32c(0, slice_make(footer, SSTABLE_FOOTER_BYTES - 4)));
+        bytes_put_le32(bytes->data,
+                       crc32c(0, slice_make(bytes->data + 4, SSTABLE_BLOCK_BYTES - 4)));
+        bytes_put_le32(footer + 60, crc32c(0, slice_make(footer, SSTABLE_FOOTER_BYTES - 4)));
     }
 }
 
@@ -566,9 +568,9 @@ static void make_chunk(struct buf *out)
         chunk_crcs_make(&iov, 1, &crcs);
         buf_append_slice(&stored, plain);
     }
-    store_u32(at, (uint32_t)plain.size);
-    store_u32(at + 4, packed ? CHUNK_COMPRESSED : 0);
-    store_u32(at + 8, (uint32_t)crcs.size);
+    bytes_put_le32(at, (uint32_t)plain.size);
+    bytes_put_le32(at + 4, packed ? CHUNK_COMPRESSED : 0);
+    bytes_put_le32(at + 8, (uint32_t)crcs.size);
     out->size += 12;
     buf_append_slice(out, buf_slice(&crcs));
     buf_append_slice(out, buf_slice(&stored));
@@ -586,9 +588,9 @@ static void run_chunk(struct slice bytes)
     if (bytes.size < 12) {
         return;
     }
-    length = load_u32(bytes.data);
-    flags = load_u32(bytes.data + 4);
-    size = (uint32_t)min_u64(load_u32(bytes.data + 8), bytes.size - 12);
+    length = bytes_get_le32(bytes.data);
+    flags = bytes_get_le32(bytes.data + 4);
+    size = (uint32_t)min_u64(bytes_get_le32(bytes.data + 8), bytes.size - 12);
     crcs = slice_make(bytes.data + 12, size);
     stored = slice_make(bytes.data + 12 + size, bytes.size - 12 - size);
     if (chunk_crcs_check(length, flags, 0, crcs, stored) < 0) {
@@ -627,9 +629,9 @@ static void fix_record(struct buf *bytes)
     uint64_t size = RECORD_HEAD_BYTES;
 
     if (bytes->size >= RECORD_HEAD_BYTES) {
-        size = min_u64(size + load_u32(bytes->data + 40), bytes->size);
-        store_u32(bytes->data + 4, crc32c(crc32c(0, slice_make(place, sizeof(place))),
-                                          slice_make(bytes->data + 8, (size_t)size - 8)));
+        size = min_u64(size + bytes_get_le32(bytes->data + 40), bytes->size);
+        bytes_put_le32(bytes->data + 4, crc32c(crc32c(0, slice_make(place, sizeof(place))),
+                                               slice_make(bytes->data + 8, (size_t)size - 8)));
     }
 }
 
@@ -657,7 +659,7 @@ static void make_segment(struct buf *out)
 static void fix_segment(struct buf *bytes)
 {
     if (bytes->size >= 36) {
-        store_u32(bytes->data + 32, crc32c(0, slice_make(bytes->data, 32)));
+        bytes_put_le32(bytes->data + 32, crc32c(0, slice_make(bytes->data, 32)));
     }
 }
 

@@ -6,9 +6,9 @@
 #include "tests/lib/test.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/rng.h"
 #include "chunkstore/chunk_proto.h"
-#include "meta/bytes.h"
 #include "meta/limits.h"
 #include "meta/ns.h"
 #include "tests/model/ns_array.h"

@@ -118,12 +118,12 @@ static void put_next(struct crash_run *run)
 
 static void open_store(struct crash_run *run)
 {
-    struct chunk_store_config config = {.dir = "/d",
-                                        .cluster_uuid = {5},
-                                        .server_id = 3,
-                                        .segment_bytes = KiB(150),
-                                        .memtable_bytes = KiB(2)};
+    struct chunk_settings settings = chunk_settings_defaults();
+    struct chunk_store_config config = {
+        .dir = "/d", .cluster_uuid = {5}, .server_id = 3, .settings = &settings};
 
+    settings.segment_bytes = KiB(150);
+    settings.memtable_bytes = KiB(2);
     run->store = mem_zalloc(sizeof(*run->store));
     run->open_result = chunk_store_open(run->store, sim_env(run->sim, 1), &config);
     run->opened = run->open_result == 0;

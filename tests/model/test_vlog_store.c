@@ -61,12 +61,12 @@ static void settle(struct model *model, uint64_t ns)
 
 static void open_store(struct model *model)
 {
-    struct chunk_store_config config = {.dir = model->dir,
-                                        .cluster_uuid = {5},
-                                        .server_id = 3,
-                                        .segment_bytes = KiB(512),
-                                        .memtable_bytes = KiB(8)};
+    struct chunk_settings settings = chunk_settings_defaults();
+    struct chunk_store_config config = {
+        .dir = model->dir, .cluster_uuid = {5}, .server_id = 3, .settings = &settings};
 
+    settings.segment_bytes = KiB(512);
+    settings.memtable_bytes = KiB(8);
     assert_int_equal(chunk_store_open(&model->store, model->env, &config), 0);
 }
 

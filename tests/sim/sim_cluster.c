@@ -24,22 +24,18 @@ static uint64_t draw(uint64_t least, uint64_t most)
     return least + rng_below(&world->rng, most - least + 1);
 }
 
-/* Small ones make rare paths common; half of the clusters have the real ones where that is fast. */
+/* Small ones make rare paths common; what comes after a time has to come within the run. */
 static void draw_config(void)
 {
-    struct sim_config *config = &world->config;
-    bool small = rng_percent(&world->rng, 70);
-
-    *config = (struct sim_config){
-        .log_segment_bytes = KiB(64) << draw(0, 4),
-        .checkpoint_bytes = small ? KiB(8) << draw(0, 6) : MiB(16),
-        .checkpoint_ns = small ? draw(NS_PER_S / 5, 10 * NS_PER_S) : 30 * NS_PER_S,
-        .grace_ns = draw(NS_PER_S, 20 * NS_PER_S),
-        .segment_bytes = small ? KiB(256) << draw(0, 5) : MiB(64),
-        .memtable_bytes = small ? KiB(4) << draw(0, 6) : MiB(3),
-        .sync_interval_ns = draw(2 * NS_PER_S, 30 * NS_PER_S),
-        .cache_bytes = small ? KiB(512) << draw(0, 4) : MiB(24),
-    };
+    world->meta_settings = meta_settings_defaults();
+    world->chunk_settings = chunk_settings_defaults();
+    world->mount_settings = mount_settings_defaults();
+    config_random(meta_settings_table(), &world->meta_settings, &world->rng);
+    config_random(chunk_settings_table(), &world->chunk_settings, &world->rng);
+    config_random(mount_settings_table(), &world->mount_settings, &world->rng);
+    world->meta_settings.log_segment_bytes = KiB(64) << draw(0, 4);
+    world->meta_settings.gc_grace_ms = (uint32_t)draw(1000, 20000);
+    world->chunk_settings.sync_ms = (uint32_t)draw(2000, 30000);
 }
 
 void cluster_draw(void)
@@ -85,11 +81,7 @@ static void open_meta(void *data)
         .peer_count = world->meta_count,
         .write_quorum = world->write_quorum,
         .chunk_servers_min = 3,
-        .grace_ns = world->config.grace_ns,
-        .checkpoint_bytes = world->config.checkpoint_bytes,
-        .checkpoint_ns = world->config.checkpoint_ns,
-        .cache_bytes = world->config.cache_bytes,
-        .log_segment_bytes = world->config.log_segment_bytes,
+        .settings = &world->meta_settings,
     };
     int r;
 
@@ -149,9 +141,7 @@ static void open_chunk(void *data)
         .identity = &node->identity,
         .meta_addresses = addresses,
         .meta_count = world->meta_count,
-        .segment_bytes = world->config.segment_bytes,
-        .memtable_bytes = world->config.memtable_bytes,
-        .sync_interval_ns = world->config.sync_interval_ns,
+        .settings = &world->chunk_settings,
     };
     int r;
 
@@ -213,6 +203,7 @@ static void open_client(void *data)
         .meta_addresses = addresses,
         .meta_address_count = world->meta_count,
         .write_quorum = world->write_quorum,
+        .settings = &world->mount_settings,
     };
 
     for (unsigned k = 0; k < world->meta_count; k++) {

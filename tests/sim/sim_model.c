@@ -6,9 +6,9 @@
 #include "tests/sim/sim_model.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "meta/bytes.h"
 
 #include <errno.h>
 

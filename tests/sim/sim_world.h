@@ -5,6 +5,7 @@
  * leave).
  */
 #include "chunkstore/chunk_server.h"
+#include "fs/mount_settings.h"
 #include "meta/meta_server.h"
 #include "tests/sim/env_sim.h"
 #include "tests/sim/sim_model.h"
@@ -78,11 +79,9 @@ struct world {
     struct client clients[SIM_CLIENTS_MAX + 1];
     uint32_t incarnations;
     unsigned write_quorum;
-    struct sim_config {
-        uint64_t log_segment_bytes, checkpoint_bytes, checkpoint_ns, grace_ns;
-        uint64_t segment_bytes, memtable_bytes, sync_interval_ns;
-        size_t cache_bytes;
-    } config;
+    struct meta_settings meta_settings;
+    struct chunk_settings chunk_settings;
+    struct mount_settings mount_settings;
     struct model model;
     struct sim_counts counts;
     uint64_t trouble_until_ns;

@@ -96,12 +96,44 @@ static void test_wake_inside_step(void **state)
     assert_int_equal(pair.drained, 1);
 }
 
+static void assert_described(const char *wanted)
+{
+    cleanup(buf_deinit) struct buf text = {0};
+
+    op_describe(&text);
+    buf_append(&text, "", 1);
+    assert_string_equal((const char *)text.data, wanted);
+}
+
+/* An operation is seen from its first step until the last of it is gone. */
+static void test_described(void **state)
+{
+    struct pair a = {0}, b = {.early = true};
+
+    (void)state;
+    assert_described("");
+    op_init(&a.op, &pair_kind);
+    op_init(&b.op, &pair_kind);
+    assert_described("");
+    op_wake(&a.op);
+    op_wake(&b.op);
+    assert_described("op pair wait 2\n");
+    op_complete(&b.op);
+    assert_described("op pair wait 2\n"); /* decided, not drained */
+    op_complete(&b.op);
+    assert_described("op pair wait 1\n");
+    op_complete(&a.op);
+    op_complete(&a.op);
+    assert_described("");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_to_the_end),
         cmocka_unit_test(test_decided_before_drained),
         cmocka_unit_test(test_wake_inside_step),
+        cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,12 +43,14 @@ static void one_done(void)
 
 static void start_server(struct cluster *cluster, unsigned i)
 {
+    struct chunk_settings settings = chunk_settings_defaults();
     struct chunk_server_config config = {.dir = cluster->dirs[i],
                                          .listen = cluster->addresses[i],
                                          .zone = "z",
                                          .identity = &cluster->identity[i],
-                                         .scrub_bytes_second = UINT64_MAX};
+                                         .settings = &settings};
 
+    settings.scrub_bytes_second = 0;
     assert_int_equal(chunk_server_start(&cluster->servers[i], cluster->env, &config), 0);
     chunk_client_set_map(&cluster->servers[i].peers, &cluster->map);
     cluster->up[i] = true;

@@ -5,9 +5,9 @@
 #include "tests/lib/test.h"
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "chunkstore/chunk_proto.h"
-#include "meta/bytes.h"
 #include "meta/meta_client.h"
 #include "meta/meta_server_internal.h"
 #include "tests/sim/env_sim.h"
@@ -35,7 +35,7 @@ struct world {
     struct meta_server *servers[SERVERS];
     struct rpc_identity identities[SERVERS];
     struct mount *mounts[CLIENTS];
-    uint64_t cache_bytes, segment_bytes, checkpoint_ns;
+    struct meta_settings settings;
     unsigned errors; /* ERROR lines that the test wanted */
 };
 
@@ -51,6 +51,14 @@ static void on_stopped(struct meta_server *server)
     server->data = server; /* seen by world_stop */
 }
 
+static struct meta_settings test_settings(void)
+{
+    struct meta_settings settings = meta_settings_defaults();
+
+    settings.gc_grace_ms = 1000;
+    return settings;
+}
+
 static void start_server(void *data)
 {
     unsigned i = (unsigned)(uintptr_t)data;
@@ -59,10 +67,7 @@ static void start_server(void *data)
                                         .address = addresses[i],
                                         .peers = peers,
                                         .peer_count = SERVERS,
-                                        .grace_ns = NS_PER_S,
-                                        .cache_bytes = world.cache_bytes,
-                                        .checkpoint_ns = world.checkpoint_ns,
-                                        .log_segment_bytes = world.segment_bytes,
+                                        .settings = &world.settings,
                                         .owner_uid = 0};
 
     world.identities[i] = (struct rpc_identity){
@@ -252,10 +257,7 @@ static int lookup(unsigned mount, uint64_t dir, const char *name, struct meta_at
 
 static void world_start(uint64_t seed, unsigned mounts)
 {
-    world = (struct world){.sim = sim_new(seed),
-                           .cache_bytes = world.cache_bytes,
-                           .segment_bytes = world.segment_bytes,
-                           .checkpoint_ns = world.checkpoint_ns};
+    world = (struct world){.sim = sim_new(seed), .settings = world.settings};
     for (unsigned i = 0; i < SERVERS; i++) {
         assert_true(sim_call(world.sim, i, start_server, (void *)(uintptr_t)i));
     }
@@ -459,8 +461,8 @@ static void test_restart_and_snapshot(void **state)
     char name[32];
 
     (void)state;
-    world.checkpoint_ns = 2 * NS_PER_S;
-    world.segment_bytes = KiB(64);
+    world.settings.checkpoint_ms = 2000;
+    world.settings.log_segment_bytes = KiB(64);
     world_start(5, 1);
     for (unsigned i = 0; i < 50; i++) {
         snprintf(name, sizeof(name), "before%u", i);
@@ -492,7 +494,7 @@ static void test_restart_and_snapshot(void **state)
     assert_int_equal(lookup(0, META_ROOT_INO, "before0", NULL), 0);
     assert_int_equal(world.mounts[0]->sessions, 1);
     world_stop();
-    world.checkpoint_ns = world.segment_bytes = 0;
+    world.settings = test_settings();
 }
 
 static void transfer(void *data)
@@ -502,13 +504,43 @@ static void transfer(void *data)
 
 /* The leader dies while it sends its whole state to a member; the next leader has the entries that
  * the member lacks, so no other stream follows: the member goes on from where it was. */
+/* Whatever an operator sets: nothing is lost over kills, and the replicas agree. */
+static void test_random_settings(void **state)
+{
+    char name[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct rng rng;
+
+        rng_init(&rng, test_seed(70) + i);
+        config_random(meta_settings_table(), &world.settings, &rng);
+        world_start(80 + i, 1);
+        for (unsigned k = 0; k < 60; k++) {
+            snprintf(name, sizeof(name), "file%u", k);
+            assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+            if (k % 20 == 10) {
+                kill_server(k / 20, SIM_POWER);
+                revive_server(k / 20);
+            }
+        }
+        run_for(12 * NS_PER_S);
+        for (unsigned k = 0; k < 60; k++) {
+            snprintf(name, sizeof(name), "file%u", k);
+            assert_int_equal(lookup(0, META_ROOT_INO, name, NULL), 0);
+        }
+        world_stop();
+        world.settings = test_settings();
+    }
+}
+
 static void test_snapshot_breaks_off(void **state)
 {
     char name[32];
 
     (void)state;
-    world.checkpoint_ns = 2 * NS_PER_S;
-    world.segment_bytes = KiB(64);
+    world.settings.checkpoint_ms = 2000;
+    world.settings.log_segment_bytes = KiB(64);
     world_start(6, 1);
     assert_int_equal(create(0, META_ROOT_INO, "before", NULL), 0);
     kill_server(2, SIM_KILL);
@@ -536,7 +568,7 @@ static void test_snapshot_breaks_off(void **state)
     assert_int_equal(world.servers[2]->ns.volume.inodes, 303);
     revive_server(0);
     world_stop();
-    world.checkpoint_ns = world.segment_bytes = 0;
+    world.settings = test_settings();
 }
 
 /* As a process is that was stopped for a minute: its clock went on, it heard nobody. */
@@ -617,10 +649,12 @@ int main(void)
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_restart_and_snapshot),
+        cmocka_unit_test(test_random_settings),
         cmocka_unit_test(test_snapshot_breaks_off),
         cmocka_unit_test(test_state_differs),
         cmocka_unit_test(test_stall_expires_nobody),
     };
 
+    world.settings = test_settings();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* The namespace, case by case: what a random model does not reach. */
 #include "tests/lib/test.h"
 
+#include "base/bytes.h"
 #include "chunkstore/chunk_proto.h"
-#include "meta/bytes.h"
 #include "meta/limits.h"
 #include "meta/ns.h"
 #include "tests/model/ns_array.h"

@@ -1,0 +1,3 @@
+#include "chunkstore/chunk_settings.h"
+
+CONFIG_IMPLEMENT(chunk_settings, "chunk", CHUNK_SETTINGS)
