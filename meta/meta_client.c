@@ -96,12 +96,41 @@ bool client_retryable(int status)
            status == -ERR_REPAIR;
 }
 
-static unsigned peer_named(const struct meta_client *client, struct slice address)
+static void on_oneway(struct rpc_peer *peer, uint16_t opcode, struct slice body,
+                      struct buf *payload)
+{
+    (void)body;
+    (void)payload;
+    if (opcode == META_RPC_NOTIFY) {
+        client_keepalive_soon(peer->data);
+    }
+}
+
+static void add_peer(struct meta_client *client, const char *address)
+{
+    struct rpc_peer *peer = &client->peers[client->peer_count++];
+
+    rpc_peer_init(peer, client->env, client->config.identity, address);
+    peer->expect_role = RPC_ROLE_META;
+    peer->oneway = on_oneway;
+    peer->data = client;
+    client->peers_open++;
+}
+
+/* The peer at that address; one that the configuration does not know has joined since. */
+static unsigned peer_named(struct meta_client *client, struct slice address)
 {
     for (unsigned i = 0; i < client->peer_count; i++) {
         if (slice_equal(slice_text(client->peers[i].address), address)) {
             return i;
         }
+    }
+    if (address.size > 0 && !client->closing && client->peer_count < META_CLIENT_ADDRESSES_MAX) {
+        char *text = mem_printf("%.*s", (int)address.size, (const char *)address.data);
+
+        add_peer(client, text);
+        mem_free(text);
+        return client->peer_count - 1;
     }
     return client->peer_count;
 }
@@ -406,29 +435,15 @@ void meta_call_cancel(struct meta_client *client, struct meta_call *call)
     }
 }
 
-static void on_oneway(struct rpc_peer *peer, uint16_t opcode, struct slice body,
-                      struct buf *payload)
-{
-    (void)body;
-    (void)payload;
-    if (opcode == META_RPC_NOTIFY) {
-        client_keepalive_soon(peer->data);
-    }
-}
-
 void meta_client_start(struct meta_client *client, struct env *env,
                        const struct meta_client_config *config)
 {
     ASSERT(config->address_count >= 1 && config->address_count <= META_CLIENT_ADDRESSES_MAX);
     client->env = env;
     client->config = *config;
-    client->peer_count = client->peers_open = config->address_count;
-    client->peers = mem_zalloc(client->peer_count * sizeof(*client->peers));
-    for (unsigned i = 0; i < client->peer_count; i++) {
-        rpc_peer_init(&client->peers[i], env, config->identity, config->addresses[i]);
-        client->peers[i].expect_role = RPC_ROLE_META;
-        client->peers[i].oneway = on_oneway;
-        client->peers[i].data = client;
+    client->peers = mem_zalloc(META_CLIENT_ADDRESSES_MAX * sizeof(*client->peers));
+    for (unsigned i = 0; i < config->address_count; i++) {
+        add_peer(client, config->addresses[i]);
     }
     list_init(&client->queued);
     list_init(&client->mutations);

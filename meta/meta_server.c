@@ -26,12 +26,10 @@ void server_reply(struct meta_server *server, struct rpc_request *request,
 
 static const char *leader_address(const struct meta_server *server)
 {
-    for (unsigned i = 0; i < server->config.peer_count; i++) {
-        if (server->config.peers[i].id == server->leader_id) {
-            return server->config.peers[i].address;
-        }
-    }
-    return "";
+    const struct raft_members *members = &server->raft.raft.members;
+    int slot = server->raft_open ? raft_members_find(members, server->leader_id) : -1;
+
+    return slot >= 0 ? raft_node_address(&server->raft, &members->list[slot]) : "";
 }
 
 void server_refuse(struct meta_server *server, struct rpc_request *request, int status)
@@ -103,6 +101,9 @@ static void handle(struct rpc_server *rpc, struct rpc_request *request)
     case META_RPC_STATUS:
         server_status(server, request);
         return;
+    case META_RPC_MEMBER:
+        server_member_request(server, request);
+        return;
     case META_RPC_MAP:
         server_map_reply(server, request);
         return;
@@ -129,6 +130,7 @@ static void on_tick(struct env_timer *timer)
     server_close_retired(server);
     server_checkpoint_if_due(server);
     if (server->leader) {
+        server_members_record(server);
         server_sessions_tick(server);
         server_orphans_tick(server);
         server_chunks_tick(server);
@@ -170,6 +172,10 @@ static int open_tree(struct meta_server *server)
                   err_text(r));
         return r;
     }
+    r = server_members_start(server);
+    if (r < 0) {
+        return r;
+    }
     server->tree_path = mem_printf("%s/tree", server->config.dir);
     server->new_path = mem_printf("%s/tree.new", server->config.dir);
     server->log_dir = mem_printf("%s/log", server->config.dir);
@@ -197,6 +203,7 @@ static int open_raft(struct meta_server *server)
     int r;
 
     server->machine = meta_server_machine;
+    server_members_config(server, &config);
     r = raft_node_open(&server->raft, server->env, &config, &server->machine);
     server->raft_open = r == 0;
     return r;

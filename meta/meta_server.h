@@ -20,15 +20,23 @@
 #include "net/rpc.h"
 #include "raft/raft_node.h"
 
+enum meta_start {
+    META_START_CREATE,   /* what is not there is made */
+    META_START_EXISTING, /* an empty directory is an error */
+    META_START_JOIN,     /* into a group that runs: waits until it is added */
+};
+
 struct meta_server_config {
     const struct rpc_identity *identity;  /* role META, our node id; outlives the server */
     const char *dir;                      /* created when missing (its parent exists) */
     const char *address;                  /* where to listen */
-    const struct raft_peer_config *peers; /* all metadata servers, ours included; copied */
+    const struct raft_peer_config *peers; /* the group at its beginning, ours included; later their
+                                             addresses; copied */
     unsigned peer_count;
     unsigned write_quorum;      /* of chunk copies; 0 = 2 */
     unsigned chunk_servers_min; /* make the first cluster map at so many; 0 = CHUNK_REPLICAS */
-    uint32_t owner_uid;         /* besides root, who may SCAN */
+    uint32_t owner_uid;         /* besides root, who may SCAN and change the group */
+    enum meta_start start;
     const struct meta_settings *settings; /* NULL = the defaults; copied */
 };
 
@@ -60,6 +68,8 @@ struct meta_server {
     uint64_t check_index, check_hash; /* of the last STATE_CHECK applied */
 
     struct raft_machine machine;
+    struct raft_members members; /* as applied; count 0: never recorded */
+    bool joining;                /* we were not in the group's configuration */
     struct raft_node raft;
     bool raft_open;
     struct rpc_server rpc;

@@ -117,6 +117,18 @@ void server_orphans_clear(struct meta_server *server);
 /* Appends inodes with journalled data whose writer has not settled it in time. */
 void server_settle_ask(struct meta_server *server, struct buf *out_inos);
 
+/* ---- meta_server_members.c ---- */
+/* Is this the directory that the start was meant for? Before anything is made in it. */
+int must_check server_members_start(struct meta_server *server);
+/* The group as the state knows it. */
+void server_members_config(struct meta_server *server, struct raft_node_config *config);
+void server_machine_members(struct raft_machine *machine, struct raft_members *out_members);
+void server_machine_members_changed(struct raft_machine *machine, uint64_t index, uint64_t term,
+                                    const struct raft_members *members, struct slice command);
+/* The leader puts the group into the log, if it is not there yet. */
+void server_members_record(struct meta_server *server);
+void server_member_request(struct meta_server *server, struct rpc_request *request);
+
 /* ---- meta_server_read.c ---- */
 /* Serves the request from the applied state once that is known to be the newest. */
 void server_read(struct meta_server *server, struct rpc_request *request);

@@ -247,6 +247,8 @@ void server_checkpoint_if_due(struct meta_server *server)
 
 const struct raft_machine meta_server_machine = {
     .apply = machine_apply,
+    .members_changed = server_machine_members_changed,
+    .members = server_machine_members,
     .role_changed = machine_role_changed,
     .snapshot_begin = server_snapshot_begin,
     .snapshot_read = server_snapshot_read,

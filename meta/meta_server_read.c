@@ -190,21 +190,15 @@ static void status_members(const struct meta_server *server, const struct raft_n
 {
     cleanup(buf_deinit) struct buf record = {0};
 
-    for (unsigned i = 0; i < server->config.peer_count; i++) {
-        const struct raft_peer_config *peer = &server->config.peers[i];
-        struct meta_status_member member = {
-            .id = peer->id, .address = slice_text(peer->address), .heard_ms = UINT64_MAX};
+    for (unsigned i = 0; i < raft->peer_count; i++) {
+        const struct raft_peer_status *peer = &raft->peers[i];
+        bool ours = peer->id == server->identity.node_id;
+        struct meta_status_member member = {.id = peer->id,
+                                            .address = slice_text(peer->address),
+                                            .match = peer->match,
+                                            .heard_ms = ours ? 0 : age_ms(server, peer->heard_ns),
+                                            .learner = !peer->voter};
 
-        if (peer->id == server->identity.node_id) {
-            member.heard_ms = 0;
-            member.match = raft->saved;
-        }
-        for (unsigned j = 0; j < raft->peer_count; j++) {
-            if (raft->peers[j].id == peer->id && peer->id != server->identity.node_id) {
-                member.match = raft->peers[j].match;
-                member.heard_ms = age_ms(server, raft->peers[j].heard_ns);
-            }
-        }
         meta_status_member_encode(&member, &record);
         add_record(out, &record);
     }

@@ -59,6 +59,11 @@ struct record_key record_key_journal(uint64_t data, uint64_t offset)
     return make('J', 2, (uint64_t[]){data, offset});
 }
 
+struct record_key record_key_members(void)
+{
+    return make('M', 0, NULL);
+}
+
 struct record_key record_key_orphan(uint64_t ino)
 {
     return make('O', 1, &ino);

@@ -10,6 +10,7 @@
  *     I ino                    inode
  *     J data offset            journalled extent: its bytes are in the extent's record, and are to
  *                              be moved into a chunk
+ *     M                        members of the metadata group (raft/raft_members.h)
  *     O ino                    orphan: unlinked, not freed yet; or data cut off from its inode
  *     R session seq            reply to a mutation, until the client has it
  *     S session                session
@@ -40,6 +41,7 @@ struct record_key record_key_extent(uint64_t data, uint64_t offset);
 struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq);
 struct record_key record_key_inode(uint64_t ino);
 struct record_key record_key_journal(uint64_t data, uint64_t offset);
+struct record_key record_key_members(void);
 struct record_key record_key_orphan(uint64_t ino);
 struct record_key record_key_reply(uint64_t session, uint64_t seq);
 struct record_key record_key_session(uint64_t session);

@@ -4,6 +4,9 @@
 
 /* A group tolerates (n-1)/2 losses; above 7 members each commit only gets slower. */
 #define RAFT_MEMBERS_MAX 7
+#define RAFT_ADDRESS_MAX 255
+/* A learner so few entries behind becomes a voter: they are sent within one round. */
+#define RAFT_PROMOTE_LAG 512
 
 /* Timing. Heartbeats come 7 to a shortest election timeout, so five may be lost or late. The lease
  * ends well before anybody may vote for another leader (lease < suspect < election minimum). */
@@ -42,6 +45,9 @@
 
 #define RAFT_SNAPSHOT_FRAME_MAX  MiB(1)
 #define RAFT_SNAPSHOT_TIMEOUT_NS (10 * NS_PER_S) /* one frame, its restore included */
+
+#define RAFT_GUESTS_MAX          4 /* connections to candidates that are no members for us */
+#define RAFT_GUEST_NS            (10 * NS_PER_S)
 
 /* The log on disk. 64 MiB: about 10 s of heavy metadata load; two spares hide preparation. */
 #define RAFT_LOG_SEGMENT_BYTES MiB(64)

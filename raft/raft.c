@@ -19,10 +19,8 @@
 
 void raft_init(struct raft *raft, const struct raft_config *config)
 {
-    ASSERT(config->member_count >= 1 && config->member_count <= RAFT_MEMBERS_MAX);
     *raft = (struct raft){
         .id = config->id,
-        .member_count = config->member_count,
         .term = config->term,
         .vote = config->vote,
         .saved = config->base_index,
@@ -30,11 +28,11 @@ void raft_init(struct raft *raft, const struct raft_config *config)
         .now_ns = config->now_ns,
         .started_ns = config->now_ns,
     };
-    memcpy(raft->members, config->members, config->member_count * sizeof(*config->members));
-    ASSERT(raft_slot(raft, raft->id) >= 0);
-    raft->self = (unsigned)raft_slot(raft, raft->id);
     rng_init(&raft->rng, config->seed);
     raft_tail_init(&raft->tail, config->base_index, config->base_term);
+    raft->joining = config->joining;
+    raft->base_members = *config->members;
+    raft_members_adopt(raft, config->members, 0);
     raft_arm_election(raft);
 }
 
@@ -51,16 +49,12 @@ void raft_load(struct raft *raft, uint64_t term, struct slice command)
 {
     raft_tail_append(&raft->tail, term, command);
     raft->saved = raft_last(raft);
+    raft_note_entry(raft, raft->saved, command);
 }
 
 int raft_slot(const struct raft *raft, uint32_t id)
 {
-    for (unsigned i = 0; i < raft->member_count; i++) {
-        if (raft->members[i] == id) {
-            return (int)i;
-        }
-    }
-    return -1;
+    return raft_members_find(&raft->members, id);
 }
 
 struct raft_message *raft_emit(struct raft *raft, enum raft_message_type type, uint32_t to)
@@ -171,7 +165,7 @@ static void dispatch(struct raft *raft, const struct raft_message *message)
         raft_on_heartbeat_response(raft, message);
         return;
     case RAFT_MESSAGE_TIMEOUT_NOW:
-        if (raft->role == RAFT_FOLLOWER && raft->leader == message->from) {
+        if (raft->role == RAFT_FOLLOWER && raft->leader == message->from && raft_may_vote(raft)) {
             raft_campaign(raft, /* force= */ true);
         }
         return;
@@ -180,10 +174,32 @@ static void dispatch(struct raft *raft, const struct raft_message *message)
     }
 }
 
+/* Who asks or leads may be a member that we do not know yet; who answers is not (thesis 4.1). */
+static bool has_a_say(const struct raft *raft, const struct raft_message *message)
+{
+    switch (message->type) {
+    case RAFT_MESSAGE_PRE_VOTE:
+    case RAFT_MESSAGE_VOTE:
+        return !raft->joining;
+    case RAFT_MESSAGE_APPEND:
+    case RAFT_MESSAGE_HEARTBEAT:
+    case RAFT_MESSAGE_TIMEOUT_NOW:
+        return true;
+    case RAFT_MESSAGE_PRE_VOTE_RESPONSE:
+    case RAFT_MESSAGE_VOTE_RESPONSE:
+    case RAFT_MESSAGE_APPEND_RESPONSE:
+    case RAFT_MESSAGE_HEARTBEAT_RESPONSE:
+        return raft_slot(raft, message->from) >= 0;
+    case RAFT_MESSAGE_TYPE_END:
+        break;
+    }
+    return false;
+}
+
 static void receive(struct raft *raft, const struct raft_message *message)
 {
-    if (message->from == raft->id || raft_slot(raft, message->from) < 0) {
-        return; /* not a member: it has no say */
+    if (message->from == raft->id || raft->lost || !has_a_say(raft, message)) {
+        return;
     }
     if (message->term < raft->term) {
         answer_old_term(raft, message);
@@ -239,11 +255,13 @@ static int handle(struct raft *raft, const struct raft_input *input)
         raft_on_snapshot_sent(raft, input->peer, input->index);
         return 0;
     case RAFT_INPUT_RESTORED:
-        raft_on_restored(raft, input->index, input->term);
+        raft_on_restored(raft, input->index, input->term, input->members);
         return 0;
     case RAFT_INPUT_TRANSFER:
-        raft_on_transfer(raft);
+        raft_on_transfer(raft, input->peer);
         return 0;
+    case RAFT_INPUT_CHANGE:
+        return raft_propose_change(raft, input->change);
     }
     UNREACHABLE();
 }
@@ -290,6 +308,7 @@ void raft_compact(struct raft *raft, uint64_t index, uint64_t keep_bytes)
         bytes -= raft_tail_entry_bytes(raft_tail_at(&raft->tail, at + 1));
         at++;
     }
+    raft_members_compact(raft, at);
     raft_tail_compact(&raft->tail, at);
 }
 
@@ -318,7 +337,7 @@ void raft_check(const struct raft *raft)
     if (raft->role == RAFT_LEADER) {
         ASSERT(raft->leader == raft->id);
         ASSERT(raft->vote == raft->id);
-        for (unsigned i = 0; i < raft->member_count; i++) {
+        for (unsigned i = 0; i < raft->members.count; i++) {
             ASSERT(i == raft->self || raft->progress[i].match < raft->progress[i].next);
             ASSERT(i == raft->self || raft->progress[i].next <= raft_last(raft) + 1);
         }

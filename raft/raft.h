@@ -14,7 +14,12 @@
  */
 #include "base/rng.h"
 #include "raft/limits.h"
+#include "raft/raft_members.h"
 #include "raft/raft_tail.h"
+
+#include <limits.h>
+
+#define RAFT_NOT_MEMBER UINT_MAX
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
@@ -46,6 +51,8 @@ struct raft_message {
     bool reject;
     bool force;
     bool after_save;
+    struct slice address; /* VOTE, PRE_VOTE, HEARTBEAT: where the answer goes when the sender is not
+                             known; the owner fills it in */
     const struct raft_entry *entries;
     unsigned entry_count;
 };
@@ -59,8 +66,12 @@ enum raft_input_type {
     RAFT_INPUT_SUSPECT,       /* peer: its connection was reset and a new one refused */
     RAFT_INPUT_UNREACHABLE,   /* peer: what was in flight to it may be lost */
     RAFT_INPUT_SNAPSHOT_SENT, /* peer, index: it holds the snapshot; index 0: it failed */
-    RAFT_INPUT_RESTORED,      /* index, term: the state machine was replaced by a snapshot */
-    RAFT_INPUT_TRANSFER,      /* hand leadership to the most advanced member */
+    RAFT_INPUT_RESTORED, /* index, term, members: the state machine was replaced by a snapshot */
+    RAFT_INPUT_TRANSFER, /* peer: hand leadership to it; 0 = to the most advanced member */
+    RAFT_INPUT_CHANGE,   /* change -> -ERR_NOT_LEADER; -ERR_BUSY: another one is under way;
+                            -EAGAIN: PROMOTE of one that lags; -EPERM: REMOVE of the leader;
+                            -ERR_NO_QUORUM: REMOVE would stop the group; or as
+                            raft_members_change says */
 };
 
 struct raft_input {
@@ -71,6 +82,8 @@ struct raft_input {
         struct slice command;
         uint64_t read_id;
         uint32_t peer;
+        const struct raft_change *change;
+        const struct raft_members *members; /* in effect at `index` */
     };
     uint64_t index;
     uint64_t term;
@@ -125,8 +138,8 @@ struct raft_pending_read {
 
 struct raft_config {
     uint32_t id;
-    const uint32_t *members; /* ours included; 1..RAFT_MEMBERS_MAX */
-    unsigned member_count;
+    const struct raft_members *members; /* in effect at base_index; none: not known yet */
+    bool joining;                       /* we have never been in the group */
     uint64_t seed;
     uint64_t now_ns;
     uint64_t term; /* from the log */
@@ -137,9 +150,14 @@ struct raft_config {
 
 struct raft {
     uint32_t id;
-    unsigned self; /* our slot in members */
-    uint32_t members[RAFT_MEMBERS_MAX];
-    unsigned member_count;
+    unsigned self;                    /* our slot in members, or RAFT_NOT_MEMBER */
+    struct raft_members members;      /* the newest in the log, committed or not */
+    uint64_t members_index;           /* of their entry; 0 = they came from the configuration */
+    unsigned members_version;         /* rises with each change */
+    struct raft_members base_members; /* in effect at the tail's base */
+    uint64_t base_members_index;
+    bool joining; /* no set has named us yet */
+    bool lost;    /* a set names us as a voter, and what we promised as one is gone */
     struct rng rng;
 
     uint64_t term; /* durable when saved: */

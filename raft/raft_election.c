@@ -67,7 +67,7 @@ static void begin_vote(struct raft *raft, enum raft_role role)
     raft->role = role;
     raft->leader = 0;
     memset(raft->answered, 0, sizeof(raft->answered));
-    raft->answered[raft->self] = true;
+    raft->answered[raft->self] = true; /* raft_may_vote: we are a member */
     raft->granted = 1;
     raft->refused = 0;
 }
@@ -77,13 +77,13 @@ static void ask_votes(struct raft *raft, enum raft_message_type type, uint64_t t
     uint64_t last_term = 0;
 
     (void)raft_tail_term(&raft->tail, raft_last(raft), &last_term);
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         struct raft_message *message;
 
-        if (i == raft->self) {
+        if (i == raft->self || !raft_is_voter(raft, i)) {
             continue;
         }
-        message = raft_emit(raft, type, raft->members[i]);
+        message = raft_emit(raft, type, raft->members.list[i].id);
         message->term = term;
         message->index = raft_last(raft);
         message->log_term = last_term;
@@ -96,7 +96,7 @@ void raft_pre_campaign(struct raft *raft)
 {
     begin_vote(raft, RAFT_PRE_CANDIDATE);
     arm_retry(raft);
-    if (raft->member_count == 1) {
+    if (raft_voters(raft) == 1) {
         raft_campaign(raft, /* force= */ false);
         return;
     }
@@ -116,7 +116,7 @@ void raft_campaign(struct raft *raft, bool force)
     } else {
         raft_arm_election(raft);
     }
-    if (raft->member_count == 1) {
+    if (raft_voters(raft) == 1) {
         raft_become_leader(raft);
         return;
     }
@@ -135,6 +135,11 @@ void raft_election_tick(struct raft *raft)
         return;
     }
     raft->stalls = 0;
+    if (!raft_may_vote(raft)) {
+        raft->leader = 0;
+        raft_arm_election(raft);
+        return;
+    }
     raft_pre_campaign(raft);
 }
 
@@ -177,10 +182,11 @@ void raft_on_vote(struct raft *raft, const struct raft_message *message)
 void raft_on_vote_response(struct raft *raft, const struct raft_message *message)
 {
     bool pre = message->type == RAFT_MESSAGE_PRE_VOTE_RESPONSE;
-    struct quorum quorum = quorum_majority(raft->member_count);
+    struct quorum quorum = quorum_majority(raft_voters(raft));
     int slot = raft_slot(raft, message->from);
 
-    if (raft->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE) || raft->answered[slot]) {
+    if (raft->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE) || raft->answered[slot] ||
+        !raft_is_voter(raft, (unsigned)slot)) {
         return;
     }
     if (pre && !message->reject && message->term != raft->term + 1) {

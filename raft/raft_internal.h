@@ -12,6 +12,25 @@ void raft_set_commit(struct raft *raft, uint64_t commit);
 /* Slot of a member, or -1. */
 int raft_slot(const struct raft *raft, uint32_t id);
 
+/* raft_change.c */
+unsigned raft_voters(const struct raft *raft);
+bool raft_is_voter(const struct raft *raft, unsigned slot);
+/* Do we vote, and ask for votes? */
+bool raft_may_vote(const struct raft *raft);
+/* The largest value that a majority of voters has reached; `own` is ours. */
+uint64_t raft_voters_reached(const struct raft *raft, uint64_t own,
+                             uint64_t (*value)(const struct raft_progress *progress));
+void raft_members_adopt(struct raft *raft, const struct raft_members *members, uint64_t index);
+/* The entry is in the log: if it is a set of members, it counts from now on. */
+void raft_note_entry(struct raft *raft, uint64_t index, struct slice command);
+/* Entries were dropped from the end. */
+void raft_members_truncated(struct raft *raft);
+/* Entries up to `index` are about to leave the memory. */
+void raft_members_compact(struct raft *raft, uint64_t index);
+/* We join, and these entries say that we have been a voter. */
+bool raft_lost_identity(const struct raft *raft, const struct raft_message *message);
+int raft_propose_change(struct raft *raft, const struct raft_change *change);
+
 /* raft_election.c */
 void raft_become_follower(struct raft *raft, uint64_t term, uint32_t leader);
 void raft_arm_election(struct raft *raft);
@@ -37,8 +56,11 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
 void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *message);
 void raft_on_unreachable(struct raft *raft, uint32_t peer);
 void raft_on_snapshot_sent(struct raft *raft, uint32_t peer, uint64_t index);
-void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term);
-void raft_on_transfer(struct raft *raft);
+void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
+                      const struct raft_members *members);
+void raft_on_transfer(struct raft *raft, uint32_t peer);
+void raft_append_own(struct raft *raft, struct slice command);
+void raft_replicate_all(struct raft *raft);
 /* Sends what the follower may get now; `even_empty`: at least one message. */
 void raft_replicate(struct raft *raft, unsigned slot, bool even_empty);
 

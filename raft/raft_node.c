@@ -54,25 +54,47 @@ static void save(struct raft_node *node, const struct raft_output *output)
     }
 }
 
-static void send(struct raft_node *node, const struct raft_message *message)
+/* Who does not know us needs to know where we are, to answer. */
+static struct slice own_address(const struct raft_node *node, const struct raft_message *message)
+{
+    const struct raft *raft = &node->raft;
+    bool asks = message->type == RAFT_MESSAGE_PRE_VOTE || message->type == RAFT_MESSAGE_VOTE ||
+                message->type == RAFT_MESSAGE_HEARTBEAT;
+
+    return asks && raft->self != RAFT_NOT_MEMBER
+               ? slice_text(raft_node_address(node, &raft->members.list[raft->self]))
+               : (struct slice){0};
+}
+
+static void send_now(struct raft_node *node, uint32_t to, struct slice body, struct slice payload)
+{
+    struct raft_link *link = raft_node_link(node, to);
+
+    if (link != NULL) {
+        rpc_peer_oneway(&link->peer, RAFT_OPCODE_MESSAGE, body, payload);
+    }
+}
+
+static void send(struct raft_node *node, const struct raft_message *original)
 {
     cleanup(buf_deinit) struct buf body = {0};
     cleanup(buf_deinit) struct buf payload = {0};
-    int slot = raft_slot(&node->raft, message->to);
-    struct raft_link *link = &node->links[slot];
+    struct raft_message with_address = *original;
+    const struct raft_message *message = &with_address;
 
+    with_address.address = own_address(node, original);
     raft_message_encode(message, &body, &payload);
     if (message->after_save && node->log.durable < node->log.ticket) {
         if (node->held_count < RAFT_HELD_MAX) {
             struct raft_held *held = hold(node, node->log.ticket);
 
             ASSERT(payload.size == 0);
-            held->link = link;
+            held->to = message->to;
             held->body = buf_take(&body);
         }
         return;
     }
-    rpc_peer_oneway(&link->peer, RAFT_OPCODE_MESSAGE, buf_slice(&body), buf_slice(&payload));
+    send_now(node, message->to, buf_slice(&body), buf_slice(&payload));
 }
 
 /* Confirmed reads get their index, refused ones an id of 0; the turn ends both. */
@@ -113,6 +135,9 @@ int raft_node_step(struct raft_node *node, struct raft_input input)
     input.now_ns = env_now(node->env);
     r = raft_step(&node->raft, &input, &output);
     save(node, &output);
+    if (node->links_version != node->raft.members_version) {
+        raft_node_update_links(node);
+    }
     for (unsigned i = 0; i < output.send_count; i++) {
         send(node, &output.send[i]);
     }
@@ -124,6 +149,13 @@ int raft_node_step(struct raft_node *node, struct raft_input input)
         (output.snapshot_to != 0 && !node->snapshot_out.active)) {
         raft_node_turn_soon(node);
     }
+    if (node->raft.lost && !node->told_lost) {
+        node->told_lost = true;
+        LOG_ERROR(node->env, "raft",
+                  "this server's data is gone, but the group still counts its vote: it takes no "
+                  "part. Remove it from the group and add it again under a new number id=%u",
+                  node->raft.id);
+    }
     env_timer_start(node->env, &node->tick, output.deadline_ns);
     return r;
 }
@@ -132,14 +164,17 @@ static void step(struct raft_node *node, struct raft_input input)
 {
     int r = raft_node_step(node, input);
 
-    ASSERT(r == 0); /* only PROPOSE and READ are refused */
+    ASSERT(r == 0); /* only PROPOSE, READ and CHANGE are refused */
 }
 
 /* ---- events ---- */
 
 static void on_tick(struct env_timer *timer)
 {
-    step(container_of(timer, struct raft_node, tick), (struct raft_input){.type = RAFT_INPUT_TICK});
+    struct raft_node *node = container_of(timer, struct raft_node, tick);
+
+    step(node, (struct raft_input){.type = RAFT_INPUT_TICK});
+    raft_node_update_links(node); /* guests go */
 }
 
 static void held_free(struct raft_held *held)
@@ -161,40 +196,14 @@ static void on_saved(struct raft_log *log, uint64_t ticket)
         }
         list_remove(&held->node);
         node->held_count--;
-        if (held->link == NULL) {
+        if (held->to == 0) {
             step(node, (struct raft_input){
                            .type = RAFT_INPUT_SAVED, .index = held->index, .term = held->term});
         } else {
-            rpc_peer_oneway(&held->link->peer, RAFT_OPCODE_MESSAGE, buf_slice(&held->body),
-                            (struct slice){0});
+            send_now(node, held->to, buf_slice(&held->body), (struct slice){0});
         }
         held_free(held);
     }
-}
-
-static void on_changed(struct rpc_peer *peer, int status)
-{
-    struct raft_link *link = peer->data;
-    struct raft_node *node = link->node;
-
-    if (status == 0) {
-        link->was_up = true;
-        return;
-    }
-    if (link->was_up) {
-        link->was_up = false;
-        step(node, (struct raft_input){.type = RAFT_INPUT_UNREACHABLE, .peer = link->id});
-        rpc_peer_poke(peer); /* is it gone, or only the connection? */
-    } else if (status == -ECONNREFUSED || status == -ENOENT) {
-        step(node, (struct raft_input){.type = RAFT_INPUT_SUSPECT, .peer = link->id});
-    }
-}
-
-static void on_peer_closed(struct rpc_peer *peer)
-{
-    struct raft_link *link = peer->data;
-
-    link->closed = true;
 }
 
 bool raft_node_is_raft_opcode(uint16_t opcode)
@@ -215,6 +224,7 @@ static void receive_message(struct raft_node *node, const struct rpc_request *re
                   r < 0 ? err_text(r) : "not a member's");
         return;
     }
+    raft_node_meet(node, message.from, message.address);
     step(node, (struct raft_input){.type = RAFT_INPUT_RECEIVE, .message = &message});
 }
 
@@ -235,12 +245,26 @@ void raft_node_receive(struct raft_node *node, struct rpc_request *request)
 
 /* ---- the turn: everything that calls the machine ---- */
 
+static void apply_entry(struct raft_node *node, uint64_t index, const struct raft_entry *entry)
+{
+    struct raft_members members;
+
+    if (raft_command_is_members(entry->command)) {
+        int r = raft_members_decode(&members, entry->command);
+
+        ASSERT(r == 0); /* looked at before it came into the log */
+        node->machine->members_changed(node->machine, index, entry->term, &members, entry->command);
+    } else {
+        node->machine->apply(node->machine, index, entry->term, entry->command);
+    }
+}
+
 static void apply_slice(struct raft_node *node)
 {
     for (unsigned i = 0; i < RAFT_APPLY_SLICE && node->applied < node->raft.commit; i++) {
         struct raft_entry entry = *raft_entry_at(&node->raft, node->applied + 1);
 
-        node->machine->apply(node->machine, node->applied + 1, entry.term, entry.command);
+        apply_entry(node, node->applied + 1, &entry);
         if (node->closing) {
             return;
         }
@@ -319,7 +343,7 @@ int raft_node_propose(struct raft_node *node, struct slice command, uint64_t *ou
 {
     int r;
 
-    if (command.size > RAFT_COMMAND_MAX) {
+    if (command.size > RAFT_COMMAND_MAX || raft_command_is_members(command)) {
         return -EMSGSIZE;
     }
     if (node->closing) {
@@ -384,11 +408,42 @@ void raft_node_compacted(struct raft_node *node, uint64_t index)
     raft_log_compact(&node->log, index);
 }
 
-void raft_node_transfer(struct raft_node *node)
+void raft_node_transfer(struct raft_node *node, uint32_t to)
 {
     if (!node->closing) {
-        step(node, (struct raft_input){.type = RAFT_INPUT_TRANSFER});
+        step(node, (struct raft_input){.type = RAFT_INPUT_TRANSFER, .peer = to});
     }
+}
+
+int raft_node_change(struct raft_node *node, const struct raft_change *change, uint64_t *out_index)
+{
+    int r;
+
+    if (node->closing) {
+        return -ERR_NOT_LEADER;
+    }
+    r = raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_CHANGE, .change = change});
+    if (r == 0) {
+        *out_index = raft_last(&node->raft);
+    }
+    return r;
+}
+
+/* The group as the checkpoint has it, or as it was configured. */
+static int first_members(const struct raft_node_config *config, struct raft_members *out_members)
+{
+    int r = 0;
+
+    *out_members = (struct raft_members){0};
+    if (config->members != NULL && config->members->count > 0) {
+        *out_members = *config->members;
+    } else if (!config->joining) {
+        for (unsigned i = 0; r == 0 && i < config->peer_count; i++) {
+            r = raft_members_add(out_members, config->peers[i].id, /* voter= */ true,
+                                 config->peers[i].address);
+        }
+    }
+    return r;
 }
 
 static int open_core(struct raft_node *node, const struct raft_node_config *config)
@@ -401,25 +456,25 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
         .base_term = config->applied_term,
     };
     struct raft_log_recovered recovered;
-    uint32_t members[RAFT_MEMBERS_MAX];
+    struct raft_members members;
     int r;
 
     memcpy(log_config.cluster_uuid, config->identity->cluster_uuid,
            sizeof(log_config.cluster_uuid));
-    r = raft_log_open(&node->log, node->env, &log_config, &recovered);
+    r = first_members(config, &members);
+    if (r == 0) {
+        r = raft_log_open(&node->log, node->env, &log_config, &recovered);
+    }
     if (r < 0) {
         return r;
     }
     node->log.saved = on_saved;
     node->log.data = node;
-    for (unsigned i = 0; i < config->peer_count; i++) {
-        members[i] = config->peers[i].id;
-    }
     raft_init(&node->raft,
               &(struct raft_config){
                   .id = config->identity->node_id,
-                  .members = members,
-                  .member_count = config->peer_count,
+                  .members = &members,
+                  .joining = config->joining,
                   .seed = env_random(node->env),
                   .now_ns = env_now(node->env),
                   .term = max_u64(recovered.state.term, config->applied_term),
@@ -449,6 +504,9 @@ static int check_config(struct env *env, const struct raft_node_config *config)
             found += config->peers[k].id == config->peers[i].id ? 2 : 0;
         }
     }
+    if (config->members != NULL || config->joining) {
+        return 0; /* the group is not ours to say */
+    }
     if (config->peer_count == 0 || config->peer_count > RAFT_MEMBERS_MAX || found != 1) {
         LOG_ERROR(env, "raft",
                   "the configured members are wrong: 1 to %d with different ids, ours (%u) among "
@@ -457,23 +515,6 @@ static int check_config(struct env *env, const struct raft_node_config *config)
         return -EINVAL;
     }
     return 0;
-}
-
-static void open_link(struct raft_node *node, unsigned slot, const struct raft_peer_config *peer)
-{
-    struct raft_link *link = &node->links[slot];
-
-    link->node = node;
-    link->id = peer->id;
-    link->slot = slot;
-    link->in_use = true;
-    rpc_peer_init(&link->peer, node->env, node->identity, peer->address);
-    link->peer.data = link;
-    link->peer.changed = on_changed;
-    link->peer.closed = on_peer_closed;
-    link->peer.expect_role = RPC_ROLE_META;
-    link->peer.expect_node = peer->id;
-    rpc_peer_poke(&link->peer);
 }
 
 int raft_node_open(struct raft_node *node, struct env *env, const struct raft_node_config *config,
@@ -491,6 +532,8 @@ int raft_node_open(struct raft_node *node, struct env *env, const struct raft_no
     };
     node->tick.fire = on_tick;
     node->turn.fire = on_turn;
+    raft_node_copy_peers(node, config);
+    list_init(&node->links);
     list_init(&node->held);
     list_init(&node->reads);
     r = check_config(env, config);
@@ -498,16 +541,12 @@ int raft_node_open(struct raft_node *node, struct env *env, const struct raft_no
         r = open_core(node, config);
     }
     if (r < 0) {
+        raft_node_free_peers(node);
         node->closing = true;
         node->log.step = RAFT_LOG_CLOSED;
         return r;
     }
-    node->self = node->raft.self;
-    for (unsigned i = 0; i < config->peer_count; i++) {
-        if (i != node->self) {
-            open_link(node, i, &config->peers[i]);
-        }
-    }
+    raft_node_update_links(node);
     node->opened = true;
     step(node, (struct raft_input){.type = RAFT_INPUT_TICK});
     return 0;
@@ -538,23 +577,16 @@ void raft_node_close(struct raft_node *node)
     env_timer_stop(node->env, &node->tick);
     env_timer_stop(node->env, &node->turn);
     drop_waiting(node);
-    for (unsigned i = 0; i < node->raft.member_count; i++) {
-        if (node->links[i].in_use) {
-            rpc_peer_close(&node->links[i].peer);
-        }
-    }
+    raft_node_close_links(node);
+    raft_node_free_peers(node);
     raft_log_close(&node->log);
     raft_deinit(&node->raft);
 }
 
 bool raft_node_closed(const struct raft_node *node)
 {
-    for (unsigned i = 0; i < RAFT_MEMBERS_MAX; i++) {
-        if (node->links[i].in_use && !node->links[i].closed) {
-            return false;
-        }
-    }
-    return node->closing && !node->snapshot_out.active && raft_log_closed(&node->log);
+    return node->closing && list_empty(&node->links) && !node->snapshot_out.active &&
+           raft_log_closed(&node->log);
 }
 
 void raft_node_status(const struct raft_node *node, struct raft_node_status *out_status)
@@ -571,20 +603,25 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
         .first = raft->tail.base_index + 1,
         .last = raft_last(raft),
         .saved = raft->saved,
+        .joining = raft->joining,
+        .lost = raft->lost,
     };
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         const struct raft_progress *progress = &raft->progress[i];
-        bool leader = raft->role == RAFT_LEADER;
+        const struct raft_member *member = &raft->members.list[i];
+        const struct raft_link *link = raft_node_link(node, member->id);
+        bool leader = raft->role == RAFT_LEADER && i != raft->self;
 
-        if (i == node->self) {
-            continue;
-        }
         out_status->peers[out_status->peer_count++] = (struct raft_peer_status){
-            .id = raft->members[i],
-            .match = leader ? progress->match : 0,
+            .id = member->id,
+            .address = raft_node_address(node, member),
+            .voter = member->voter,
+            .match = i == raft->self ? raft->saved
+                     : leader        ? progress->match
+                                     : 0,
             .next = leader ? progress->next : 0,
             .heard_ns = leader ? progress->heard_ns : 0,
-            .connected = node->links[i].peer.stats.connected,
+            .connected = link != NULL && link->peer.stats.connected,
             .snapshot = leader && progress->state == RAFT_PROGRESS_SNAPSHOT,
         };
     }

@@ -26,11 +26,15 @@ struct raft_peer_config {
 struct raft_node_config {
     const struct rpc_identity *identity; /* cluster uuid, our node id; outlives the node */
     const char *dir;                     /* of the log; created when missing */
+    /* Copied. Without `members`: the group, ourselves included; with them: addresses that are newer
+     * than theirs. */
     const struct raft_peer_config *peers;
-    unsigned peer_count;        /* all members, ourselves included; 1..RAFT_MEMBERS_MAX */
-    uint64_t applied_index;     /* what the state machine's checkpoint holds */
-    uint64_t applied_term;      /* term of that entry */
-    uint64_t log_segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
+    unsigned peer_count;                /* 1..RAFT_MEMBERS_MAX */
+    const struct raft_members *members; /* that the state machine's checkpoint holds; NULL = none */
+    bool joining;                       /* we were never in the group; `peers` are not it */
+    uint64_t applied_index;             /* what the state machine's checkpoint holds */
+    uint64_t applied_term;              /* term of that entry */
+    uint64_t log_segment_bytes;         /* 0 = RAFT_LOG_SEGMENT_BYTES */
 };
 
 /* The replicated state machine; implemented by the owner, embedded in its struct. */
@@ -38,6 +42,12 @@ struct raft_machine {
     /* In order, committed, exactly once per start. An empty command is a leader's no-op. */
     void (*apply)(struct raft_machine *machine, uint64_t index, uint64_t term,
                   struct slice command);
+    /* The same, for an entry that says who belongs to the group. The command is what `members` has
+     * to be made from at the next start. */
+    void (*members_changed)(struct raft_machine *machine, uint64_t index, uint64_t term,
+                            const struct raft_members *members, struct slice command);
+    /* What members_changed told last, as far as the state holds it; count 0: never. */
+    void (*members)(struct raft_machine *machine, struct raft_members *out_members);
     /* is_leader is true only after the no-op of our term has been applied. leader_id 0 = none
      * known. Told of every change of (is_leader, term, leader). */
     void (*role_changed)(struct raft_machine *machine, bool is_leader, uint64_t term,
@@ -67,23 +77,24 @@ struct raft_read {
     uint64_t index;
 };
 
-/* The other side of one connection to a member. */
+/* The other side of one connection to a member, or for a while to somebody who asked for our vote
+ * and whom we do not know as one. */
 struct raft_link {
+    struct list_node list_node;
     struct raft_node *node;
     uint32_t id;
-    unsigned slot;
     struct rpc_peer peer;
     bool was_up; /* connected since it was last reported unreachable */
-    bool in_use;
-    bool closed;
+    bool closing;
+    uint64_t guest_until_ns; /* not a member */
 };
 
-/* What waits until the log is durable up to a ticket: a message, or (link is NULL) the news for the
- * core that its entries up to (index, term) are. */
+/* What waits until the log is durable up to a ticket: a message, or (to is 0) the news for the core
+ * that its entries up to (index, term) are. */
 struct raft_held {
     struct list_node node;
     uint64_t ticket;
-    struct raft_link *link;
+    uint32_t to;
     struct buf body;
     uint64_t index;
     uint64_t term;
@@ -121,8 +132,11 @@ struct raft_node {
     struct raft_machine *machine;
     struct raft raft;
     struct raft_log log;
-    struct raft_link links[RAFT_MEMBERS_MAX]; /* by slot; our own is not in use */
-    unsigned self;                            /* our slot */
+    struct raft_peer_config *peers; /* as configured; ours */
+    unsigned peer_count;
+    struct list links;      /* raft_link */
+    unsigned links_version; /* of raft.members that they were made for */
+    bool told_lost;
     struct env_timer tick;
     struct env_timer turn; /* fires at the next turn of the loop: apply, reads */
     struct list held;      /* raft_held, by ticket */
@@ -166,11 +180,21 @@ void raft_node_receive(struct raft_node *node, struct rpc_request *request);
 
 /* The owner's checkpoint holds everything up to `index` durably. */
 void raft_node_compacted(struct raft_node *node, uint64_t index);
-/* Graceful stop: hands leadership to the most advanced member; role_changed tells the outcome. */
-void raft_node_transfer(struct raft_node *node);
+/* Hands leadership to the member `to`, 0 = to the most advanced one; role_changed tells the
+ * outcome. */
+void raft_node_transfer(struct raft_node *node, uint32_t to);
+/* Begins a change of the group, see RAFT_INPUT_CHANGE; it is done when machine.members_changed says
+ * so for *out_index. */
+int must_check raft_node_change(struct raft_node *node, const struct raft_change *change,
+                                uint64_t *out_index);
+
+/* Where the member is to be found. */
+const char *raft_node_address(const struct raft_node *node, const struct raft_member *member);
 
 struct raft_peer_status {
-    uint32_t id;
+    uint32_t id; /* ours too */
+    const char *address;
+    bool voter;
     uint64_t match;
     uint64_t next;
     uint64_t heard_ns; /* env_now of its last message; 0 = never */
@@ -181,6 +205,7 @@ struct raft_peer_status {
 struct raft_node_status {
     enum raft_role role;
     bool leader_ready; /* leads, and the no-op of its term is applied */
+    bool joining, lost;
     uint64_t term;
     uint32_t leader_id;
     uint64_t commit;

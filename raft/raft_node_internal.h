@@ -11,6 +11,17 @@ int raft_node_step(struct raft_node *node, struct raft_input input);
 /* Something to do at the next turn of the loop. */
 void raft_node_turn_soon(struct raft_node *node);
 
+/* raft_node_link.c */
+void raft_node_copy_peers(struct raft_node *node, const struct raft_node_config *config);
+void raft_node_free_peers(struct raft_node *node);
+/* NULL when there is none. */
+struct raft_link *raft_node_link(const struct raft_node *node, uint32_t id);
+/* Connections as the set of members says. */
+void raft_node_update_links(struct raft_node *node);
+/* Somebody who is no member for us asks or leads: the answer needs a connection. */
+void raft_node_meet(struct raft_node *node, uint32_t id, struct slice address);
+void raft_node_close_links(struct raft_node *node);
+
 /* raft_node_snapshot.c */
 void raft_node_snapshot_begin(struct raft_node *node);
 void raft_node_snapshot_receive(struct raft_node *node, struct rpc_request *request);

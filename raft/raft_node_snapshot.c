@@ -85,17 +85,13 @@ static void on_frame_sent(struct rpc_call *call, struct rpc_reply *reply)
 void raft_node_snapshot_begin(struct raft_node *node)
 {
     struct raft_snapshot_out *out = &node->snapshot_out;
-    struct raft_link *link = NULL;
+    struct raft_link *link = raft_node_link(node, out->wanted);
+    int slot = raft_members_find(&node->raft.members, out->wanted);
     int r;
 
-    for (unsigned i = 0; i < node->raft.member_count; i++) {
-        if (node->links[i].in_use && node->links[i].id == out->wanted) {
-            link = &node->links[i];
-        }
-    }
     out->wanted = 0;
-    if (link == NULL || node->raft.role != RAFT_LEADER ||
-        node->raft.progress[link->slot].state != RAFT_PROGRESS_SNAPSHOT) {
+    if (link == NULL || slot < 0 || node->raft.role != RAFT_LEADER ||
+        node->raft.progress[slot].state != RAFT_PROGRESS_SNAPSHOT) {
         return;
     }
     r = node->machine->snapshot_begin(node->machine, &out->index, &out->term, &out->cursor);
@@ -138,19 +134,25 @@ static int begin_restore(struct raft_node *node, uint32_t from,
 static int finish_restore(struct raft_node *node)
 {
     struct raft_snapshot_in *in = &node->snapshot_in;
+    struct raft_members members;
     int r;
 
     r = node->machine->restore_finish(node->machine);
     if (r < 0) {
         return r;
     }
+    node->machine->members(node->machine, &members);
+    if (members.count == 0) {
+        members = node->raft.base_members; /* it was never changed */
+    }
     in->active = false;
     node->applied = in->index;
     node->applied_term = in->term;
     LOG_INFO(node->env, "raft", "snapshot restored from=%u index=%" PRIu64, in->from, in->index);
-    r = raft_node_step(
-        node,
-        (struct raft_input){.type = RAFT_INPUT_RESTORED, .index = in->index, .term = in->term});
+    r = raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_RESTORED,
+                                                 .index = in->index,
+                                                 .term = in->term,
+                                                 .members = &members});
     ASSERT(r == 0);
     raft_node_compacted(node, in->index);
     raft_node_turn_soon(node);
@@ -193,14 +195,10 @@ static int take_frame(struct raft_node *node, uint32_t from, const struct raft_s
 void raft_node_snapshot_receive(struct raft_node *node, struct rpc_request *request)
 {
     struct raft_snapshot_wire wire;
-    bool member = false;
     int r;
 
-    for (unsigned i = 0; i < node->raft.member_count; i++) {
-        member = member || (node->links[i].in_use && node->links[i].id == request->conn->peer_node);
-    }
     r = raft_snapshot_wire_decode(&wire, request->body);
-    if (r == 0 && (!member || request->conn->peer_role != RPC_ROLE_META)) {
+    if (r == 0 && request->conn->peer_role != RPC_ROLE_META) {
         r = -EACCES;
     }
     if (r == 0) {

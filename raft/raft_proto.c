@@ -39,6 +39,7 @@ void raft_message_encode(const struct raft_message *message, struct buf *out_bod
         .reject = message->reject,
         .force = message->force,
         .entry_count = message->entry_count,
+        .address = message->address,
     };
 
     raft_wire_encode(&wire, out_body);
@@ -78,6 +79,7 @@ int raft_message_decode(struct raft_message *out_message, struct slice body, str
         .force = wire.force,
         .entries = entries,
         .entry_count = wire.entry_count,
+        .address = wire.address,
     };
     return 0;
 }

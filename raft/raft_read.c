@@ -13,14 +13,14 @@
 /* Rounds of heartbeats for reads are at least this far apart. */
 #define READ_ROUND_NS (1 * NS_PER_MS)
 
+static uint64_t acked(const struct raft_progress *progress)
+{
+    return progress->acked;
+}
+
 static uint64_t reached_stamp(const struct raft *raft)
 {
-    uint64_t stamps[RAFT_MEMBERS_MAX];
-
-    for (unsigned i = 0; i < raft->member_count; i++) {
-        stamps[i] = i == raft->self ? UINT64_MAX : raft->progress[i].acked;
-    }
-    return quorum_reached(stamps, raft->member_count);
+    return raft_voters_reached(raft, UINT64_MAX, acked);
 }
 
 bool raft_lease_good(const struct raft *raft, uint64_t now_ns)

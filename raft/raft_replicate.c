@@ -96,14 +96,14 @@ static bool send_append(struct raft *raft, unsigned slot, bool even_empty)
     }
     if (!raft_tail_term(&raft->tail, progress->next - 1, &log_term)) {
         progress->state = RAFT_PROGRESS_SNAPSHOT;
-        raft->snapshot_to = raft->members[slot];
+        raft->snapshot_to = raft->members.list[slot].id;
         return false;
     }
     count = fit(raft, progress->next, &bytes);
     if (count == 0 && !even_empty) {
         return false;
     }
-    message = raft_emit(raft, RAFT_MESSAGE_APPEND, raft->members[slot]);
+    message = raft_emit(raft, RAFT_MESSAGE_APPEND, raft->members.list[slot].id);
     message->index = progress->next - 1;
     message->log_term = log_term;
     message->commit = raft->commit;
@@ -129,9 +129,9 @@ void raft_replicate(struct raft *raft, unsigned slot, bool even_empty)
     }
 }
 
-static void replicate_all(struct raft *raft)
+void raft_replicate_all(struct raft *raft)
 {
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != raft->self) {
             raft_replicate(raft, i, /* even_empty= */ false);
         }
@@ -140,13 +140,13 @@ static void replicate_all(struct raft *raft)
 
 void raft_beat(struct raft *raft)
 {
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         struct raft_message *message;
 
         if (i == raft->self) {
             continue;
         }
-        message = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT, raft->members[i]);
+        message = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT, raft->members.list[i].id);
         message->commit = min_u64(raft->commit, raft->progress[i].match);
         message->stamp = raft_next_stamp(raft);
     }
@@ -156,10 +156,11 @@ void raft_beat(struct raft *raft)
 
 /* ---- leader: life ---- */
 
-static void append_own(struct raft *raft, struct slice command)
+void raft_append_own(struct raft *raft, struct slice command)
 {
     raft_tail_append(&raft->tail, raft->term, command);
     raft->append_first = raft_last(raft);
+    raft_note_entry(raft, raft->append_first, command);
     raft->uncommitted_bytes += raft_tail_entry_bytes(raft_entry_at(raft, raft_last(raft)));
 }
 
@@ -176,15 +177,15 @@ void raft_become_leader(struct raft *raft)
     for (uint64_t i = raft->commit + 1; i < next; i++) {
         raft->uncommitted_bytes += raft_tail_entry_bytes(raft_entry_at(raft, i));
     }
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         raft->progress[i] = (struct raft_progress){
             .next = next, .heard_ns = raft->now_ns, .moved_ns = raft->now_ns};
     }
     raft->term_start = next;
-    append_own(raft, (struct slice){0});
+    raft_append_own(raft, (struct slice){0});
     raft->beat_ns = raft->now_ns;
     raft->heartbeat_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
-    replicate_all(raft);
+    raft_replicate_all(raft);
 }
 
 int raft_propose(struct raft *raft, struct slice command)
@@ -195,21 +196,26 @@ int raft_propose(struct raft *raft, struct slice command)
     if (raft->transfer_to != 0 || raft->uncommitted_bytes > RAFT_UNCOMMITTED_BYTES_MAX) {
         return -ERR_BUSY;
     }
-    append_own(raft, command);
-    replicate_all(raft);
+    raft_append_own(raft, command);
+    raft_replicate_all(raft);
     return 0;
+}
+
+static uint64_t match_of(const struct raft_progress *progress)
+{
+    return progress->match;
+}
+
+static uint64_t heard_of(const struct raft_progress *progress)
+{
+    return progress->heard_ns;
 }
 
 void raft_maybe_commit(struct raft *raft)
 {
-    uint64_t matches[RAFT_MEMBERS_MAX];
-    uint64_t reached;
+    uint64_t reached = raft_voters_reached(raft, raft->saved, match_of);
     uint64_t term;
 
-    for (unsigned i = 0; i < raft->member_count; i++) {
-        matches[i] = i == raft->self ? raft->saved : raft->progress[i].match;
-    }
-    reached = quorum_reached(matches, raft->member_count);
     /* Only entries of our own term are committed by counting (paper 5.4.2, figure 8). */
     if (reached > raft->commit && raft_tail_term(&raft->tail, reached, &term) &&
         term == raft->term) {
@@ -221,15 +227,12 @@ void raft_maybe_commit(struct raft *raft)
 static bool quorum_lost(struct raft *raft)
 {
     uint64_t late = raft->now_ns - raft->heartbeat_ns;
-    uint64_t heard[RAFT_MEMBERS_MAX];
 
-    for (unsigned i = 0; i < raft->member_count; i++) {
-        if (late > RAFT_STALL_NS) { /* we were not running: their answers may be waiting */
-            raft->progress[i].heard_ns = min_u64(raft->now_ns, raft->progress[i].heard_ns + late);
-        }
-        heard[i] = i == raft->self ? raft->now_ns : raft->progress[i].heard_ns;
+    for (unsigned i = 0; late > RAFT_STALL_NS && i < raft->members.count; i++) {
+        /* We were not running: their answers may be waiting. */
+        raft->progress[i].heard_ns = min_u64(raft->now_ns, raft->progress[i].heard_ns + late);
     }
-    return raft->now_ns - quorum_reached(heard, raft->member_count) > RAFT_QUORUM_LOST_NS;
+    return raft->now_ns - raft_voters_reached(raft, raft->now_ns, heard_of) > RAFT_QUORUM_LOST_NS;
 }
 
 void raft_leader_tick(struct raft *raft)
@@ -249,7 +252,7 @@ void raft_leader_tick(struct raft *raft)
 
 static void transfer_progress(struct raft *raft, unsigned slot)
 {
-    if (raft->transfer_to != raft->members[slot] || raft->transfer_sent ||
+    if (raft->transfer_to != raft->members.list[slot].id || raft->transfer_sent ||
         raft->progress[slot].match != raft_last(raft)) {
         return;
     }
@@ -258,17 +261,18 @@ static void transfer_progress(struct raft *raft, unsigned slot)
     raft->lease_off = true; /* the next leader does not wait for our lease */
 }
 
-void raft_on_transfer(struct raft *raft)
+void raft_on_transfer(struct raft *raft, uint32_t peer)
 {
     unsigned best = raft->self;
 
     if (raft->role != RAFT_LEADER || raft->transfer_to != 0) {
         return;
     }
-    for (unsigned i = 0; i < raft->member_count; i++) {
+    for (unsigned i = 0; i < raft->members.count; i++) {
         bool alive = raft->now_ns - raft->progress[i].heard_ns < RAFT_ELECTION_MIN_NS;
+        bool wanted = raft_is_voter(raft, i) && (peer == 0 || raft->members.list[i].id == peer);
 
-        if (i != raft->self && alive &&
+        if (i != raft->self && alive && wanted &&
             (best == raft->self || raft->progress[i].match > raft->progress[best].match)) {
             best = i;
         }
@@ -276,7 +280,7 @@ void raft_on_transfer(struct raft *raft)
     if (best == raft->self) {
         return;
     }
-    raft->transfer_to = raft->members[best];
+    raft->transfer_to = raft->members.list[best].id;
     raft->transfer_sent = false;
     raft->transfer_deadline_ns = raft->now_ns + RAFT_TRANSFER_NS;
     transfer_progress(raft, best);
@@ -441,10 +445,12 @@ static bool take_entries(struct raft *raft, const struct raft_message *message)
         return false;
     }
     raft_tail_truncate(&raft->tail, message->index + 1 + at);
+    raft_members_truncated(raft);
     raft->saved = min_u64(raft->saved, message->index + at);
     raft->append_first = message->index + 1 + at;
     for (; at < message->entry_count; at++) {
         raft_tail_append(&raft->tail, message->entries[at].term, message->entries[at].command);
+        raft_note_entry(raft, message->index + 1 + at, message->entries[at].command);
     }
     return true;
 }
@@ -452,9 +458,14 @@ static bool take_entries(struct raft *raft, const struct raft_message *message)
 static bool sane(const struct raft_message *message)
 {
     uint64_t term = message->log_term;
+    struct raft_members members;
 
     for (unsigned i = 0; i < message->entry_count; i++) {
         if (message->entries[i].term < term || message->entries[i].term > message->term) {
+            return false;
+        }
+        if (raft_command_is_members(message->entries[i].command) &&
+            raft_members_decode(&members, message->entries[i].command) < 0) {
             return false;
         }
         term = message->entries[i].term;
@@ -469,6 +480,10 @@ void raft_on_append(struct raft *raft, const struct raft_message *message)
 
     if (raft->role == RAFT_LEADER || !sane(message)) {
         return; /* two leaders in one term, or terms that go back: not a member's words */
+    }
+    if (raft_lost_identity(raft, message)) {
+        raft->lost = true;
+        return;
     }
     follow(raft, message);
     if (message->index < raft->commit) {
@@ -503,7 +518,8 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
     answer->stamp = message->stamp;
 }
 
-void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term)
+void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
+                      const struct raft_members *members)
 {
     struct raft_message *answer;
     uint64_t ours;
@@ -515,8 +531,11 @@ void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term)
         raft->saved = index;
         raft->commit = index;
         raft->did_reset = true;
+        raft->base_members = *members;
+        raft->base_members_index = index;
+        raft_members_adopt(raft, members, index);
     }
-    if (raft->role == RAFT_FOLLOWER && raft->leader != 0) {
+    if (raft->role == RAFT_FOLLOWER && raft->leader != 0 && !raft->lost) {
         answer = raft_emit(raft, RAFT_MESSAGE_APPEND_RESPONSE, raft->leader);
         answer->index = raft->commit;
         answer->after_save = true;

@@ -5,6 +5,7 @@
  *
  *     FUZZ_SECONDS=600 SEED=7 fuzz_test_decoders
  */
+#include "tests/lib/raft_group.h"
 #include "tests/lib/test.h"
 
 #include "base/assert.h"
@@ -335,11 +336,10 @@ static void feed(struct raft_input input)
 
 static void raft_begin(void)
 {
-    static const uint32_t members[] = {1, 2, 3};
+    struct raft_members members = raft_group(3);
 
     raft_deinit(&raft);
-    raft_init(&raft, &(struct raft_config){
-                         .id = 1, .members = members, .member_count = 3, .seed = 1, .now_ns = 1});
+    raft_init(&raft, &(struct raft_config){.id = 1, .members = &members, .seed = 1, .now_ns = 1});
 }
 
 static void run_raft(struct slice bytes)

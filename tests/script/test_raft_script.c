@@ -13,8 +13,13 @@
  *     disk N off|on        what N saves is not durable until it is on again
  *     propose N TEXT | read N | suspect N P | transfer N | compact N INDEX
  *     restored N INDEX TERM | snapshot N PEER INDEX
+ *     join N               a new node that is in no group yet, the next number; or an old one whose
+ *                          disk is empty
+ *     add N ID | promote N ID | remove N ID    the group changes, N leads
  *     status               role, term, leader, log of every node
+ *     members              the group as every node has it; * = learner
  */
+#include "tests/lib/raft_group.h"
 #include "tests/lib/test.h"
 
 #include "base/buf.h"
@@ -302,7 +307,7 @@ static void load_log(struct world *world, const char *log, unsigned n, uint64_t 
 static void cluster(struct world *world, const char *line)
 {
     const char *log = strstr(line, "log=");
-    uint32_t members[NODES_MAX];
+    struct raft_members members;
     struct buf out = world->out;
 
     world->out = (struct buf){0};
@@ -311,16 +316,10 @@ static void cluster(struct world *world, const char *line)
     world->now = NS_PER_S;
     sscanf(strstr(line, "nodes="), "nodes=%u", &world->count);
     assert_true(world->count >= 1 && world->count <= NODES_MAX);
-    for (unsigned i = 0; i < world->count; i++) {
-        members[i] = i + 1;
-    }
+    members = raft_group(world->count);
     for (unsigned n = 1; n <= world->count; n++) {
         struct node *node = &world->nodes[n];
-        struct raft_config config = {.id = n,
-                                     .members = members,
-                                     .member_count = world->count,
-                                     .seed = n,
-                                     .now_ns = world->now};
+        struct raft_config config = {.id = n, .members = &members, .seed = n, .now_ns = world->now};
 
         raft_init(&node->raft, &config);
         load_log(world, log != NULL ? log + 4 : NULL, n, &node->raft.term);
@@ -348,6 +347,51 @@ static void print_status(struct world *world)
     }
 }
 
+static void print_members(struct world *world)
+{
+    for (unsigned n = 1; n <= world->count; n++) {
+        const struct raft *raft = &world->nodes[n].raft;
+
+        buf_printf(&world->out, "%u members=", n);
+        for (unsigned i = 0; i < raft->members.count; i++) {
+            buf_printf(&world->out, "%s%u%s", i > 0 ? "," : "", raft->members.list[i].id,
+                       raft->members.list[i].voter ? "" : "*");
+        }
+        buf_printf(&world->out, "%s%s\n", raft->joining ? " joining" : "",
+                   raft->lost ? " lost" : "");
+    }
+}
+
+static void join(struct world *world, unsigned n)
+{
+    struct raft_members nobody = {0};
+    struct node *node = &world->nodes[n];
+
+    if (n <= world->count) {
+        raft_deinit(&node->raft);
+    }
+    *node = (struct node){0};
+    world->count = n > world->count ? n : world->count;
+    raft_init(&node->raft,
+              &(struct raft_config){
+                  .id = n, .members = &nobody, .joining = true, .seed = n, .now_ns = world->now});
+    node->deadline_ns = node->raft.election_ns;
+}
+
+static bool change_command(const char *verb, struct raft_change *out_change)
+{
+    if (strcmp(verb, "add") == 0) {
+        out_change->type = RAFT_CHANGE_ADD;
+    } else if (strcmp(verb, "promote") == 0) {
+        out_change->type = RAFT_CHANGE_PROMOTE;
+    } else if (strcmp(verb, "remove") == 0) {
+        out_change->type = RAFT_CHANGE_REMOVE;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static void print_result(struct world *world, int r)
 {
     if (r < 0) {
@@ -360,9 +404,12 @@ static bool node_command(struct world *world, const char *verb, const unsigned *
                          const char *text)
 {
     unsigned n = arg[0];
+    struct raft_change change = {.id = arg[1], .address = "unix:/there"};
     struct raft_input input = {.peer = arg[1]};
 
-    if (strcmp(verb, "timeout") == 0) {
+    if (change_command(verb, &change)) {
+        input = (struct raft_input){.type = RAFT_INPUT_CHANGE, .change = &change};
+    } else if (strcmp(verb, "timeout") == 0) {
         world->now = max_u64(world->now, world->nodes[n].deadline_ns);
         input.type = RAFT_INPUT_TICK;
     } else if (strcmp(verb, "tick") == 0) {
@@ -380,7 +427,9 @@ static bool node_command(struct world *world, const char *verb, const unsigned *
     } else if (strcmp(verb, "transfer") == 0) {
         input.type = RAFT_INPUT_TRANSFER;
     } else if (strcmp(verb, "restored") == 0) {
-        input = (struct raft_input){RAFT_INPUT_RESTORED, .index = arg[1], .term = arg[2]};
+        input =
+            (struct raft_input){RAFT_INPUT_RESTORED, .members = &world->nodes[n].raft.base_members,
+                                .index = arg[1], .term = arg[2]};
     } else if (strcmp(verb, "snapshot") == 0) {
         input.type = RAFT_INPUT_SNAPSHOT_SENT;
         input.index = arg[2];
@@ -401,6 +450,11 @@ static void run_command(struct world *world, const char *line)
     sscanf(line, "%*s %*s %63s", text);
     if (strcmp(verb, "cluster") == 0) {
         cluster(world, line);
+        return;
+    }
+    if (strcmp(verb, "join") == 0) {
+        assert_true(arg[0] >= 1 && arg[0] <= world->count + 1 && arg[0] <= NODES_MAX);
+        join(world, arg[0]);
         return;
     }
     assert_true(arg[0] <= world->count || strcmp(verb, "wait") == 0 || strcmp(verb, "run") == 0);
@@ -425,6 +479,8 @@ static void run_command(struct world *world, const char *line)
         raft_compact(&world->nodes[arg[0]].raft, arg[1], 0);
     } else if (strcmp(verb, "status") == 0) {
         print_status(world);
+    } else if (strcmp(verb, "members") == 0) {
+        print_members(world);
     } else if (!node_command(world, verb, arg, text)) {
         buf_printf(&world->out, "unknown command\n");
     }

@@ -1,6 +1,7 @@
 /*
  * Raft groups of 3 and 5 real nodes (raft_node, raft_log, rpc) in the simulator, under kills, power
- * losses, cuts, resets and slow disks. After every event the paper's five safety properties hold:
+ * losses, cuts, resets and slow disks, while members are added, promoted and removed, and some come
+ * back with an empty disk. After every event the paper's five safety properties hold:
  * election safety, leader append-only, log matching, leader completeness, state machine safety.
  * Reads are linearizable. After healing, the group makes progress.
  *
@@ -15,7 +16,7 @@
 #include "raft/raft_node.h"
 #include "tests/sim/env_sim.h"
 
-#define NODES_MAX    5
+#define NODES_MAX    10
 #define INDEX_MAX    200000
 #define TERM_MAX     4096
 #define SEEDS        200
@@ -29,6 +30,7 @@ struct state {
     uint64_t index;
     uint64_t term;
     uint64_t hash;
+    struct raft_members members;
 };
 
 struct member {
@@ -44,12 +46,19 @@ struct member {
     uint64_t leader_term; /* while it leads: its log may only grow */
     uint64_t leader_last;
     struct env_timer client;
+    const struct raft_peer_config *peers;
+    bool joins;     /* it was not in the group at the beginning */
+    bool named;     /* durable: the group has named it since */
+    unsigned wipes; /* it lost its disk so often */
 };
 
 struct world {
     struct sim *sim;
     uint64_t seed;
-    unsigned count;
+    unsigned initial;  /* members at the beginning */
+    unsigned count;    /* nodes that were ever started */
+    unsigned to_start; /* nodes that were added and do not run yet */
+    bool changes;      /* the group changes on the way */
     struct member members[NODES_MAX];
     struct {
         uint64_t term;
@@ -58,7 +67,11 @@ struct world {
     uint64_t committed_last;
     uint32_t leaders[TERM_MAX];
     uint64_t proposals, reads, lease_reads, elections, snapshots, restarts;
+    uint64_t added, promoted, removed, wiped;
 };
+
+static void start_member(struct world *world, unsigned number);
+static struct member *leader_of(struct world *world);
 
 static void check(const struct world *world, bool good, const char *what)
 {
@@ -77,9 +90,8 @@ static struct member *member_of(struct raft_machine *machine)
     return container_of(machine, struct member, machine);
 }
 
-static void apply(struct raft_machine *machine, uint64_t index, uint64_t term, struct slice command)
+static void apply_any(struct member *member, uint64_t index, uint64_t term, struct slice command)
 {
-    struct member *member = member_of(machine);
     struct world *world = member->world;
     uint64_t hash = hash_bytes((struct hash_key){1, 2}, command);
 
@@ -93,11 +105,34 @@ static void apply(struct raft_machine *machine, uint64_t index, uint64_t term, s
     }
     check(world, world->committed[index].term == term && world->committed[index].command == hash,
           "state machine safety: two nodes applied different entries at one index");
-    member->state = (struct state){index, term, hash_mix64(member->state.hash ^ hash ^ index)};
+    member->state.index = index;
+    member->state.term = term;
+    member->state.hash = hash_mix64(member->state.hash ^ hash ^ index);
     if (index % CHECKPOINT == 0) {
         member->checkpoint = member->state;
         raft_node_compacted(member->node, index - 1);
     }
+}
+
+static void apply(struct raft_machine *machine, uint64_t index, uint64_t term, struct slice command)
+{
+    apply_any(member_of(machine), index, term, command);
+}
+
+static void members_changed(struct raft_machine *machine, uint64_t index, uint64_t term,
+                            const struct raft_members *members, struct slice command)
+{
+    struct member *member = member_of(machine);
+    struct raft *raft = &member->node->raft;
+
+    member->state.members = *members;
+    member->named |= !raft->joining && raft_members_find(members, raft->id) >= 0;
+    apply_any(member, index, term, command);
+}
+
+static void members(struct raft_machine *machine, struct raft_members *out_members)
+{
+    *out_members = member_of(machine)->state.members;
 }
 
 static void role_changed(struct raft_machine *machine, bool is_leader, uint64_t term,
@@ -117,21 +152,21 @@ static int snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uin
     struct state *copy = mem_alloc(2 * sizeof(*copy));
 
     copy[0] = member->state;
-    copy[1] = (struct state){0};
+    copy[1] = (struct state){0}; /* its index counts frames */
     *out_index = member->state.index;
     *out_term = member->state.term;
     *out_cursor = copy;
     return 0;
 }
 
-/* Three frames of a third each, then the end. */
+/* The same frame three times, then the end. */
 static int snapshot_read(struct raft_machine *machine, void *cursor, struct buf *out_frame)
 {
     struct state *copy = cursor;
 
     (void)machine;
     if (copy[1].index < 3) {
-        buf_append(out_frame, (uint64_t *)(void *)&copy[0] + copy[1].index, 8);
+        buf_append(out_frame, &copy[0], sizeof(copy[0]));
         copy[1].index++;
     }
     return 0;
@@ -147,7 +182,7 @@ static int restore_begin(struct raft_machine *machine, uint64_t index, uint64_t 
 {
     struct member *member = member_of(machine);
 
-    member->incoming = (struct state){index, term, 0};
+    member->incoming = (struct state){index, term, 0, {0}};
     return 0;
 }
 
@@ -155,7 +190,7 @@ static int restore_write(struct raft_machine *machine, struct slice frame)
 {
     struct member *member = member_of(machine);
 
-    memcpy(&member->incoming.hash, frame.data, 8); /* the last of the three stays */
+    memcpy(&member->incoming, frame.data, sizeof(member->incoming));
     return 0;
 }
 
@@ -206,6 +241,41 @@ static void begin_read(struct member *member)
     }
 }
 
+static int change_one(struct member *leader, enum raft_change_type type, uint32_t id)
+{
+    struct raft_change change = {.type = type, .id = id, .address = "unix:elsewhere"};
+    char address[24];
+    uint64_t index;
+
+    snprintf(address, sizeof(address), "unix:node%u", id - 1);
+    change.address = address;
+    return raft_node_change(leader->node, &change, &index);
+}
+
+/* What an operator, or a careless one, asks the leader for. */
+static void change_group(struct member *member)
+{
+    struct world *world = member->world;
+    struct rng *rng = sim_rng(world->sim);
+    const struct raft_members *group = &member->node->raft.members;
+    const struct raft_member *any;
+
+    if (group->count == 0) {
+        return;
+    }
+    any = &group->list[rng_below(rng, group->count)];
+    if (!any->voter && rng_percent(rng, 80)) {
+        world->promoted += change_one(member, RAFT_CHANGE_PROMOTE, any->id) == 0;
+    } else if (rng_percent(rng, 50) && raft_members_voters(group) > 3) {
+        world->removed += change_one(member, RAFT_CHANGE_REMOVE, any->id) == 0;
+    } else if (world->count < NODES_MAX && world->to_start == 0 &&
+               change_one(member, RAFT_CHANGE_ADD, world->count + 1) == 0) {
+        world->added++;
+        world->members[world->count].joins = true;
+        world->to_start++; /* not from inside another node's event */
+    }
+}
+
 static void on_client(struct env_timer *timer)
 {
     struct member *member = container_of(timer, struct member, client);
@@ -220,11 +290,15 @@ static void on_client(struct env_timer *timer)
         for (unsigned k = 0; k < sizeof(command); k++) {
             command[k] = (uint8_t)rng_next(rng);
         }
+        command[0] |= 1; /* 0 is the core's own */
         member->world->proposals +=
             raft_node_propose(member->node, slice_make(command, sizeof(command)), &index) == 0;
     }
     if (rng_below(rng, 2000) == 0) {
-        raft_node_transfer(member->node);
+        raft_node_transfer(member->node, 0);
+    }
+    if (member->world->changes && rng_below(rng, 40) == 0) {
+        change_group(member);
     }
 }
 
@@ -242,14 +316,17 @@ static void open_member(void *data)
 {
     struct member *member = data;
     struct env *env = sim_env(member->world->sim, member->number);
-    struct raft_peer_config peers[NODES_MAX];
+    struct raft_peer_config *peers = mem_zalloc(NODES_MAX * sizeof(*peers)); /* outlives the node */
     char addresses[NODES_MAX][24];
+    char dir[24];
     int r;
 
-    for (unsigned i = 0; i < member->world->count; i++) {
+    snprintf(dir, sizeof(dir), "/raft%u", member->wipes);
+    for (unsigned i = 0; i < NODES_MAX; i++) {
         snprintf(addresses[i], sizeof(addresses[i]), "unix:node%u", i);
-        peers[i] = (struct raft_peer_config){i + 1, addresses[i]};
+        peers[i] = (struct raft_peer_config){i + 1, mem_strdup(addresses[i])};
     }
+    member->peers = peers;
     /* Those of the node that died are left behind: other nodes' events may still see them. */
     member->node = mem_zalloc(sizeof(*member->node));
     member->server = mem_zalloc(sizeof(*member->server));
@@ -263,9 +340,13 @@ static void open_member(void *data)
     r = raft_node_open(member->node, env,
                        &(struct raft_node_config){
                            .identity = &member->identity,
-                           .dir = "/raft",
-                           .peers = peers,
-                           .peer_count = member->world->count,
+                           .dir = dir,
+                           .peers = member->peers,
+                           .peer_count = member->joins ? 0 : member->world->initial,
+                           .members = member->joins || member->state.members.count > 0
+                                          ? &member->state.members
+                                          : NULL,
+                           .joining = member->joins && !member->named,
                            .applied_index = member->checkpoint.index,
                            .applied_term = member->checkpoint.term,
                            .log_segment_bytes = KiB(64),
@@ -284,6 +365,8 @@ static void start_member(struct world *world, unsigned number)
     member->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = number + 1};
     member->machine = (struct raft_machine){
         .apply = apply,
+        .members_changed = members_changed,
+        .members = members,
         .role_changed = role_changed,
         .snapshot_begin = snapshot_begin,
         .snapshot_read = snapshot_read,
@@ -360,9 +443,15 @@ static void run(struct world *world, uint64_t duration_ns)
 
     while (sim_now(world->sim) < until && sim_step(world->sim)) {
         check_all(world, ++steps % 1024 == 0);
+        for (; world->to_start > 0; world->to_start--) {
+            start_member(world, world->count++);
+        }
     }
     check_all(world, /* thorough= */ true);
-    check(world, sim_errors(world->sim) == 0, sim_last_error(world->sim));
+    check(world,
+          sim_errors(world->sim) == 0 ||
+              (world->wiped > 0 && strstr(sim_last_error(world->sim), "data is gone") != NULL),
+          sim_last_error(world->sim));
 }
 
 /* ---- trouble ---- */
@@ -393,14 +482,53 @@ static unsigned count_up(const struct world *world)
     return up;
 }
 
+static bool is_lost(const struct world *world, unsigned number)
+{
+    return world->members[number].wipes > 0;
+}
+
+/* A disk is replaced, and the server comes back under its old number; as long as the group can go
+ * on without it. */
+static void wipe(struct world *world, unsigned victim)
+{
+    struct member *leader = leader_of(world);
+    struct member *member = &world->members[victim];
+    const struct raft_members *group;
+    unsigned voters, lost = 0;
+
+    if (leader == NULL || !world->changes || leader == member || !sim_up(world->sim, victim)) {
+        return;
+    }
+    group = &leader->node->raft.members;
+    voters = raft_members_voters(group);
+    for (unsigned i = 0; i < group->count; i++) {
+        lost += group->list[i].voter && is_lost(world, group->list[i].id - 1);
+    }
+    if (leader->node->raft.members_index > leader->node->raft.commit ||
+        lost + 1 > (voters - 1) / 2 || is_lost(world, victim)) {
+        return;
+    }
+    sim_crash(world->sim, victim, SIM_POWER);
+    member->wipes++;
+    member->joins = true;
+    member->named = false;
+    member->checkpoint = (struct state){0};
+    world->wiped++;
+}
+
 static void trouble(struct world *world)
 {
     struct rng *rng = sim_rng(world->sim);
     unsigned victim = (unsigned)rng_below(rng, world->count);
 
-    switch (rng_below(rng, 6)) {
+    switch (rng_below(rng, 7)) {
     case 0:
         cut_some(world);
+        return;
+    case 6:
+        if (rng_percent(rng, 30)) {
+            wipe(world, victim);
+        }
         return;
     case 1:
         sim_heal(world->sim);
@@ -432,7 +560,8 @@ static void configure(struct world *world)
     struct rng *rng = sim_rng(world->sim);
     struct sim_faults *faults = sim_faults(world->sim);
 
-    world->count = rng_percent(rng, 50) ? 3 : 5;
+    world->count = world->initial = rng_percent(rng, 50) ? 3 : 5;
+    world->changes = rng_percent(rng, 60);
     if (rng_percent(rng, 50)) {
         faults->net_max_ns = NS_PER_MS + rng_below(rng, 20 * NS_PER_MS);
         faults->reset_per_million = (unsigned)rng_below(rng, 2000);
@@ -443,6 +572,8 @@ static void configure(struct world *world)
 /* All healed: one leader, everybody applies the same, and new entries go through. */
 static void check_liveness(struct world *world)
 {
+    struct raft_members group;
+    struct member *leader;
     uint64_t before;
 
     sim_heal(world->sim);
@@ -454,11 +585,18 @@ static void check_liveness(struct world *world)
         }
     }
     run(world, 4 * NS_PER_S);
+    world->changes = false;
+    run(world, NS_PER_S);
     before = world->committed_last;
     run(world, NS_PER_S);
     check(world, world->committed_last > before, "liveness: a healed group commits nothing");
-    for (unsigned i = 0; i < world->count; i++) {
-        check(world, world->members[i].state.index >= before,
+    leader = leader_of(world);
+    check(world, leader != NULL, "liveness: a healed group has no leader");
+    group = leader->node->raft.members;
+    for (unsigned i = 0; i < group.count; i++) {
+        unsigned number = group.list[i].id - 1;
+
+        check(world, is_lost(world, number) || world->members[number].state.index >= before,
               "liveness: a member of a healed group stays behind");
     }
 }
@@ -486,6 +624,10 @@ static void run_seed(uint64_t seed, struct world *totals)
     totals->elections += world->elections;
     totals->snapshots += world->snapshots;
     totals->restarts += world->restarts;
+    totals->added += world->added;
+    totals->promoted += world->promoted;
+    totals->removed += world->removed;
+    totals->wiped += world->wiped;
     sim_free(world->sim);
     mem_free(world->committed);
     mem_free(world);
@@ -524,7 +666,7 @@ static void test_failover(void **state)
 
         world->seed = n;
         world->sim = sim_new(1000 + n);
-        world->count = 3;
+        world->count = world->initial = 3;
         world->committed = mem_zalloc(INDEX_MAX * sizeof(*world->committed));
         for (unsigned i = 0; i < world->count; i++) {
             start_member(world, i);
@@ -567,10 +709,15 @@ static void test_seeds(void **state)
         (unsigned long long)totals.proposals, (unsigned long long)totals.reads,
         (unsigned long long)totals.lease_reads, (unsigned long long)totals.elections,
         (unsigned long long)totals.snapshots, (unsigned long long)totals.restarts);
+    printf("members added %llu promoted %llu removed %llu, disks lost %llu\n",
+           (unsigned long long)totals.added, (unsigned long long)totals.promoted,
+           (unsigned long long)totals.removed, (unsigned long long)totals.wiped);
     if (only == NULL) { /* the faults really happened */
         assert_true(totals.elections > SEEDS);
         assert_true(totals.restarts > SEEDS);
         assert_true(totals.reads > SEEDS && totals.lease_reads > SEEDS);
+        assert_true(totals.added > SEEDS / 2 && totals.promoted > SEEDS / 4);
+        assert_true(totals.removed > SEEDS / 8 && totals.wiped > SEEDS / 16);
     }
 }
 

@@ -499,7 +499,7 @@ static void test_restart_and_snapshot(void **state)
 
 static void transfer(void *data)
 {
-    raft_node_transfer(&((struct meta_server *)data)->raft);
+    raft_node_transfer(&((struct meta_server *)data)->raft, 0);
 }
 
 /* The leader dies while it sends its whole state to a member; the next leader has the entries that

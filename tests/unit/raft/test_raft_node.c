@@ -46,6 +46,12 @@ static void apply(struct raft_machine *machine, uint64_t index, uint64_t term, s
     member->applied = index;
 }
 
+static void members(struct raft_machine *machine, struct raft_members *out_members)
+{
+    (void)machine;
+    *out_members = (struct raft_members){0};
+}
+
 static void role_changed(struct raft_machine *machine, bool is_leader, uint64_t term,
                          uint32_t leader_id)
 {
@@ -140,7 +146,8 @@ static void open_member(struct cluster *cluster, unsigned n)
     }
     member->cluster = cluster;
     member->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = n + 1};
-    member->machine = (struct raft_machine){.apply = apply, .role_changed = role_changed};
+    member->machine =
+        (struct raft_machine){.apply = apply, .members = members, .role_changed = role_changed};
     member->server.handle = handle;
     member->server.data = member;
     r = rpc_server_start(&member->server, cluster->env, &member->identity, peers[n].address);
