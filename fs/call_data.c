@@ -180,6 +180,9 @@ static void start_open(struct fs_call *call)
         start_truncate(call, inode);
         return;
     }
+    if (mode != O_WRONLY) {
+        ahead_open(call->mount, inode);
+    }
     if (coherence_trusts(call->mount, inode) && inode->attr_known &&
         inode->contents != CONTENTS_UNKNOWN) {
         inode->opens++;

@@ -41,7 +41,7 @@ static bool take_known(const struct bridge_call *bc, struct meta_attr *attr)
     struct mount *mount = bc->bridge->mount;
     struct inode *inode = inode_make(mount, attr->ino);
 
-    inode->lookups++;
+    inode_ref(mount, inode);
     if (bc->old_batch && inode->attr.ino != 0 && !inode->attr_known) {
         return false;
     }

@@ -20,6 +20,8 @@ bool local_wait(struct fs_call *call);
 void local_note(struct fs_call *call, int status);
 /* One batch of a directory's entries was read: [offset .. ] with its records. */
 void local_note_entries(struct inode *dir, uint64_t offset, struct slice records, bool end);
+/* Some names are known, read from the beginning up to this offset; 0 = none. */
+uint64_t local_names_next(const struct inode *dir);
 /* Runs when nothing is in flight (at once, if so). One at a time. */
 void local_drain(struct mount *mount, void (*done)(struct mount *mount));
 /* Nothing that we know of names may be used any more. */

@@ -6,6 +6,7 @@
  * in fs/coherence.c alone.
  */
 #include "chunkstore/chunk_client.h"
+#include "fs/ahead.h"
 #include "fs/inode.h"
 #include "meta/meta_client.h"
 
@@ -42,6 +43,7 @@ struct mount {
         struct meta_call reserve;
         int error; /* of an operation answered before: told by the next fsync of a directory */
     } local;
+    struct ahead ahead;
     struct list contents; /* inodes with known contents, used last in front */
     uint64_t contents_bytes;
     struct list space_queue;      /* writes that wait for dirty_bytes to fall */
