@@ -43,7 +43,8 @@ static bool may_start(const struct mount *mount)
 
 static bool is_good(const struct ahead_op *op)
 {
-    return op->call.status == 0 && coherence_epoch(op->mount) == op->epoch;
+    return op->call.status == 0 && coherence_epoch(op->mount) == op->epoch &&
+           local_is_sure(op->mount);
 }
 
 static void finish(struct ahead_op *op)
@@ -135,7 +136,7 @@ static void on_entries(struct meta_call *call)
         if (local_names_next(dir) != offset) {
             names_failed(dir);
         } else {
-            local_note_entries(dir, offset, call->reply.data, call->reply.value == 1);
+            local_note_entries(mount, dir, offset, call->reply.data, call->reply.value == 1);
         }
         take_entries(mount, call->reply.data);
         fetch_names(mount, dir);

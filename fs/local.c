@@ -536,6 +536,7 @@ static void note_unsure(struct mount *mount, uint64_t dir_ino)
 {
     struct inode *dir = inode_find(mount, dir_ino);
 
+    mount->local.unsure_seq = mount->meta.next_seq; /* interrupted, it may still happen */
     if (dir != NULL) {
         names_clear(&dir->names);
     }
@@ -579,6 +580,17 @@ void local_note(struct fs_call *call, int status)
     }
 }
 
+bool local_is_sure(const struct mount *mount)
+{
+    return mount->meta.low_water >= mount->local.unsure_seq;
+}
+
+static void names_unread(struct inode *dir)
+{
+    names_clear(&dir->names);
+    dir->names_cookie = UINT64_MAX;
+}
+
 uint64_t local_names_next(const struct inode *dir)
 {
     bool reading = dir->names_cookie != UINT64_MAX && dir->names_version == dir->names.version;
@@ -586,7 +598,8 @@ uint64_t local_names_next(const struct inode *dir)
     return reading && !dir->names.complete ? dir->names_cookie : 0;
 }
 
-void local_note_entries(struct inode *dir, uint64_t offset, struct slice records, bool end)
+void local_note_entries(struct mount *mount, struct inode *dir, uint64_t offset,
+                        struct slice records, bool end)
 {
     struct schema_reader reader = {records.data, records.data + records.size, false};
     uint64_t cookie = offset;
@@ -594,13 +607,16 @@ void local_note_entries(struct inode *dir, uint64_t offset, struct slice records
     if (dir->names.complete) {
         return;
     }
+    if (!local_is_sure(mount)) {
+        names_unread(dir); /* that change may come behind this batch */
+        return;
+    }
     if (offset == 0 && local_names_next(dir) == 0) {
         names_clear(&dir->names);
     } else if (local_names_next(dir) > offset) {
         return; /* read again: known already */
     } else if (local_names_next(dir) != offset || dir->names.count >= FS_NAMES_MAX) {
-        names_clear(&dir->names);
-        dir->names_cookie = UINT64_MAX;
+        names_unread(dir);
         return;
     }
     while (reader.at != reader.end) {
@@ -608,8 +624,7 @@ void local_note_entries(struct inode *dir, uint64_t offset, struct slice records
         struct meta_dirent dirent;
 
         if (reader.failed || meta_dirent_decode(&dirent, record) < 0) {
-            names_clear(&dir->names);
-            dir->names_cookie = UINT64_MAX;
+            names_unread(dir);
             return;
         }
         names_put(&dir->names, dirent.name, dirent.ino);
@@ -642,7 +657,7 @@ void local_forget_all(struct mount *mount)
         inode->names_cookie = UINT64_MAX;
         inode->attr.change = 0; /* our own count ends: whatever the service says is newer */
     }
-    mount->local.next_ino = mount->local.end_ino = 0;
+    mount->local.next_ino = mount->local.end_ino = mount->local.unsure_seq = 0;
 }
 
 void local_init(struct mount *mount)
