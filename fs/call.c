@@ -74,7 +74,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
 {
     struct inode *inode = inode_make(call->mount, call->attr.ino);
 
-    inode->lookups++;
+    inode_ref(call->mount, inode);
     inode_update(call->mount, inode, &call->attr, false);
     if (call->op == FS_CREATE) {
         if (reply->value2 == 1) {

@@ -68,6 +68,7 @@ struct fs_call {
     /* Results. */
     int error;             /* 0 or a positive errno */
     struct meta_attr attr; /* of the entry, or the inode */
+    struct slice pages;    /* OPEN: the whole contents, for the kernel's cache; or empty */
     bool keep_cache;       /* OPEN, CREATE: pages from before are valid */
     struct slice out;      /* READ, READLINK, xattrs, READDIR records, STATFS: valid inside done */
     bool end;              /* READDIR: no more entries */

@@ -132,6 +132,19 @@ static void start_setattr(struct fs_call *call)
 
 /* ---- OPEN ---- */
 
+/* The file is open now. */
+static void count_open(struct fs_call *call, struct inode *inode)
+{
+    bool reads = (call->open_flags & (O_ACCMODE | O_DIRECT)) == O_RDONLY;
+
+    if (reads && coherence_push_pages(call->mount, inode)) {
+        call->pages = buf_slice(&inode->inline_data);
+    }
+    inode->opens++;
+    call->mount->open_count++;
+    call->keep_cache = coherence_keep_pages(call->mount, inode);
+}
+
 static void on_opened(struct meta_call *meta)
 {
     struct fs_call *call = container_of(meta, struct fs_call, meta);
@@ -153,9 +166,7 @@ static void on_opened(struct meta_call *meta)
         }
     }
     if (r == 0) {
-        inode->opens++;
-        mount->open_count++;
-        call->keep_cache = coherence_keep_pages(mount, inode);
+        count_open(call, inode);
     }
     fs_call_finish(call, r);
     inode_release(mount, inode);
@@ -180,11 +191,12 @@ static void start_open(struct fs_call *call)
         start_truncate(call, inode);
         return;
     }
+    if (mode != O_WRONLY) {
+        ahead_open(call->mount, inode);
+    }
     if (coherence_trusts(call->mount, inode) && inode->attr_known &&
         inode->contents != CONTENTS_UNKNOWN) {
-        inode->opens++;
-        call->mount->open_count++;
-        call->keep_cache = coherence_keep_pages(call->mount, inode);
+        count_open(call, inode);
         call->attr = inode->attr;
         fs_call_finish(call, 0);
         return;

@@ -24,6 +24,20 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
     return keep || (coherence_trusts(mount, inode) && inode_pending(inode));
 }
 
+/*
+ * Putting a page takes its lock, and whoever has it may wait for us: a READ, or a WRITE, of an open
+ * file (or a mapping, which keeps the file open). RELEASE comes after the last of them has been
+ * answered, so with no handle open nobody has. page_change is set at the first open: before, the
+ * kernel has no page, so none can be an old one.
+ */
+bool coherence_push_pages(const struct mount *mount, const struct inode *inode)
+{
+    return coherence_trusts(mount, inode) && inode->opens == 0 && inode->page_change == 0 &&
+           inode->contents == CONTENTS_INLINE && inode->attr.size != 0 &&
+           inode->inline_data.size == inode->attr.size && !inode_pending(inode) &&
+           !inode->truncating && list_empty(&inode->truncate_waiters);
+}
+
 bool coherence_flush_on_close(const struct mount *mount)
 {
     return !alone(mount);

@@ -16,6 +16,9 @@ struct mount;
 uint64_t coherence_timeout(const struct mount *mount);
 /* May pages from an earlier open be used? To be asked once at each open, after fresh attributes. */
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode);
+/* May the whole contents be put into the kernel's cache before this open, not yet counted, is
+ * answered? Only where the kernel has no page of the file and none can be locked. */
+bool coherence_push_pages(const struct mount *mount, const struct inode *inode);
 /* What was read or written now belongs to this state of the file. */
 bool coherence_flush_on_close(const struct mount *mount);
 /* Is what we know of the inode as good as the server's answer? Only what was learned since this

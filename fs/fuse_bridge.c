@@ -28,6 +28,7 @@
 #define KERNEL_OPEN               14
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
+#define KERNEL_NOTIFY_STORE       4
 #define KERNEL_NOTIFY_INC_EPOCH   8
 
 struct kernel_in_header {
@@ -43,6 +44,13 @@ struct kernel_out_header {
     uint32_t len;
     int32_t error;
     uint64_t unique;
+};
+
+struct kernel_notify_store {
+    uint64_t nodeid;
+    uint64_t offset;
+    uint32_t size;
+    uint32_t padding;
 };
 
 /* ---- the session ---- */
@@ -155,6 +163,21 @@ static void on_caches_lost(struct mount *mount)
         write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
         LOG_DEBUG(bridge->env, "fuse", "the kernel does not know epochs; timeouts run out instead");
     }
+}
+
+bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents)
+{
+    struct kernel_notify_store store = {.nodeid = nodeid, .size = (uint32_t)contents.size};
+    struct kernel_out_header header = {
+        .len = (uint32_t)(sizeof(header) + sizeof(store) + contents.size),
+        .error = KERNEL_NOTIFY_STORE};
+    struct iovec parts[] = {
+        {&header, sizeof(header)},
+        {&store, sizeof(store)},
+        {(void *)(uintptr_t)contents.data, contents.size},
+    };
+
+    return writev(bridge->fd, parts, ARRAY_SIZE(parts)) == (ssize_t)header.len;
 }
 
 /* 128 KiB of readahead is too little for a network; only root may raise it. The mount itself must

@@ -41,7 +41,7 @@ static bool take_known(const struct bridge_call *bc, struct meta_attr *attr)
     struct mount *mount = bc->bridge->mount;
     struct inode *inode = inode_make(mount, attr->ino);
 
-    inode->lookups++;
+    inode_ref(mount, inode);
     if (bc->old_batch && inode->attr.ino != 0 && !inode->attr_known) {
         return false;
     }
@@ -137,7 +137,8 @@ void fuse_readdir_more(struct bridge_call *bc)
     struct inode *inode = inode_find(bc->bridge->mount, bc->call.ino);
 
     if (inode != NULL && coherence_timeout(bc->bridge->mount) > 0) {
-        local_note_entries(inode, bc->call.meta.request.offset, bc->call.out, bc->call.end);
+        local_note_entries(bc->bridge->mount, inode, bc->call.meta.request.offset, bc->call.out,
+                           bc->call.end);
     }
     buf_clear(&dir->records);
     buf_append_slice(&dir->records, bc->call.out);

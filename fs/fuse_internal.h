@@ -73,6 +73,11 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
     return fuse_req_userdata(req);
 }
 
+/* fuse_bridge.c */
+/* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
+ * pages: coherence_push_pages says when none can be held. */
+bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
+
 /* fuse_reply.c */
 uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid);
 struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,

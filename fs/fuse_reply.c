@@ -117,6 +117,10 @@ static void reply_create(struct bridge_call *bc)
 
 static void reply_open(struct bridge_call *bc)
 {
+    if (bc->call.pages.size != 0 &&
+        fuse_push_pages(bc->bridge, to_nodeid(bc->bridge, bc->call.ino), bc->call.pages)) {
+        bc->call.keep_cache = true;
+    }
     set_open_flags(bc);
     if (fuse_reply_open(bc->req, &bc->fi) == -ENOENT) {
         release_open(bc);

@@ -25,6 +25,20 @@ struct inode *inode_make(struct mount *mount, uint64_t ino)
     return inode;
 }
 
+void inode_unkeep(struct mount *mount, struct inode *inode)
+{
+    if (list_linked(&inode->ahead_node)) {
+        list_remove(&inode->ahead_node);
+        mount->ahead.inode_count--;
+    }
+}
+
+void inode_ref(struct mount *mount, struct inode *inode)
+{
+    inode->lookups++;
+    inode_unkeep(mount, inode);
+}
+
 bool inode_pending(const struct inode *inode)
 {
     return inode->dirty.count != 0 || inode->flushing.count != 0 || inode->in_round;
@@ -43,8 +57,8 @@ static void drop_contents(struct mount *mount, struct inode *inode)
 void inode_release(struct mount *mount, struct inode *inode)
 {
     if (inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) || inode->truncating ||
-        inode->local_ops != 0 || !list_empty(&inode->flush_waiters) ||
-        !list_empty(&inode->truncate_waiters)) {
+        inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
+        !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters)) {
         return;
     }
     map_remove(&mount->inodes, map_u64(inode->ino));

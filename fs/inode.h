@@ -48,11 +48,22 @@ struct inode {
     uint64_t names_cookie;  /* the batch behind this one would complete them; UINT64_MAX = none */
     uint64_t names_version; /* when they began to be read */
     unsigned local_ops; /* of fs/local.h, in flight: our attributes are newer than the server's */
-    int write_error;    /* of a flush in the background, told once at fsync or close */
+    struct list_node ahead_node; /* in mount.ahead.inodes: kept without the kernel knowing it */
+    bool fetched;                /* the contents were fetched ahead, and not opened since */
+    bool ahead_busy;             /* of a directory: names are being fetched */
+    bool ahead_begun;            /* names have been fetched from the beginning */
+    bool ahead_off;              /* it is too large or changes too much for that */
+    uint8_t ahead_failures;
+    uint32_t ahead_lookups; /* while its names were not complete */
+    int write_error;        /* of a flush in the background, told once at fsync or close */
 };
 
 struct inode *inode_find(struct mount *mount, uint64_t ino); /* NULL when unknown */
 struct inode *inode_make(struct mount *mount, uint64_t ino);
+/* The kernel gets to know it. */
+void inode_ref(struct mount *mount, struct inode *inode);
+/* It does not stay any more for having been fetched ahead. */
+void inode_unkeep(struct mount *mount, struct inode *inode);
 /* Frees the inode when nothing needs it any more. */
 void inode_release(struct mount *mount, struct inode *inode);
 /* Takes in the server's attributes, unless older than what we have, and puts into *attr what is

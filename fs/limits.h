@@ -22,5 +22,15 @@
 #define FS_LOCAL_INOS         8192           /* inode numbers reserved at once */
 #define FS_NAMES_MAX          100000         /* of one directory, 8 MiB; above: no longer kept */
 #define FS_READDIR_BATCH      256
+/* Fetched before the kernel asks (fs/ahead.h). */
+#define FS_AHEAD_INODES       16384 /* that the kernel does not know, 0.7 KiB each: 12 MiB */
+#define FS_AHEAD_LOOKUPS      2U    /* in a directory, before its names are read */
+#define FS_AHEAD_NAMES_EACH   64    /* names for each lookup: costs about what the lookup cost */
+#define FS_AHEAD_FAILURES_MAX 10    /* each doubles FS_AHEAD_LOOKUPS */
+#define FS_AHEAD_STREAMS      8     /* x FS_AHEAD_WINDOW_MAX x 8 KiB = half of FS_CONTENTS_MAX */
+#define FS_AHEAD_NEAR         32    /* inode numbers between two opens of one stream */
+#define FS_AHEAD_WINDOW_MIN   16
+#define FS_AHEAD_WINDOW_MAX   256 /* files; 1 MiB of 4 KiB each: 20 ms of reading */
+#define FS_AHEAD_FLIGHTS_MAX  16  /* requests, 120 KiB each in return */
 #define FS_INTERRUPT_GRACE_NS                                                                      \
     NS_PER_S /* a handled signal does not end a call before; see fuse_request.c */

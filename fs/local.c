@@ -237,7 +237,7 @@ static void learn_new(struct fs_call *call, struct inode *inode)
     inode->attr_known = true;
     inode->epoch = coherence_epoch(call->mount);
     inode->contents = CONTENTS_INLINE;
-    inode->lookups++;
+    inode_ref(call->mount, inode);
     inode->names.complete = call->op == FS_MKDIR;
     if (call->op == FS_CREATE) {
         inode->opens++;
@@ -447,23 +447,24 @@ static bool try_setattr(struct fs_call *call)
 static bool try_lookup(struct fs_call *call)
 {
     struct mount *mount = call->mount;
-    struct inode *dir = known_dir(mount, call->ino), *inode;
+    struct inode *dir = inode_find(mount, call->ino), *inode;
     uint64_t ino;
 
-    if (dir == NULL || slice_equal(call->name, slice_text(".")) ||
+    if (dir == NULL || !coherence_trusts(mount, dir) || slice_equal(call->name, slice_text(".")) ||
         slice_equal(call->name, slice_text(".."))) {
         return false;
     }
+    ahead_lookup(mount, dir);
     ino = names_find(&dir->names, call->name);
-    if (ino == 0) {
+    if (ino == 0 && known_dir(mount, call->ino) != NULL) {
         fs_call_finish(call, -ENOENT);
         return true;
     }
-    inode = known(mount, ino);
+    inode = known(mount, ino); /* also a name of some: each one that is kept is true */
     if (inode == NULL) {
         return false;
     }
-    inode->lookups++;
+    inode_ref(mount, inode);
     call->attr = inode->attr;
     fs_call_finish(call, 0);
     return true;
@@ -535,6 +536,7 @@ static void note_unsure(struct mount *mount, uint64_t dir_ino)
 {
     struct inode *dir = inode_find(mount, dir_ino);
 
+    mount->local.unsure_seq = mount->meta.next_seq; /* interrupted, it may still happen */
     if (dir != NULL) {
         names_clear(&dir->names);
     }
@@ -578,7 +580,26 @@ void local_note(struct fs_call *call, int status)
     }
 }
 
-void local_note_entries(struct inode *dir, uint64_t offset, struct slice records, bool end)
+bool local_is_sure(const struct mount *mount)
+{
+    return mount->meta.low_water >= mount->local.unsure_seq;
+}
+
+static void names_unread(struct inode *dir)
+{
+    names_clear(&dir->names);
+    dir->names_cookie = UINT64_MAX;
+}
+
+uint64_t local_names_next(const struct inode *dir)
+{
+    bool reading = dir->names_cookie != UINT64_MAX && dir->names_version == dir->names.version;
+
+    return reading && !dir->names.complete ? dir->names_cookie : 0;
+}
+
+void local_note_entries(struct mount *mount, struct inode *dir, uint64_t offset,
+                        struct slice records, bool end)
 {
     struct schema_reader reader = {records.data, records.data + records.size, false};
     uint64_t cookie = offset;
@@ -586,12 +607,16 @@ void local_note_entries(struct inode *dir, uint64_t offset, struct slice records
     if (dir->names.complete) {
         return;
     }
-    if (offset == 0) {
+    if (!local_is_sure(mount)) {
+        names_unread(dir); /* that change may come behind this batch */
+        return;
+    }
+    if (offset == 0 && local_names_next(dir) == 0) {
         names_clear(&dir->names);
-    } else if (dir->names_cookie != offset || dir->names_version != dir->names.version ||
-               dir->names.count >= FS_NAMES_MAX) {
-        names_clear(&dir->names);
-        dir->names_cookie = UINT64_MAX;
+    } else if (local_names_next(dir) > offset) {
+        return; /* read again: known already */
+    } else if (local_names_next(dir) != offset || dir->names.count >= FS_NAMES_MAX) {
+        names_unread(dir);
         return;
     }
     while (reader.at != reader.end) {
@@ -599,8 +624,7 @@ void local_note_entries(struct inode *dir, uint64_t offset, struct slice records
         struct meta_dirent dirent;
 
         if (reader.failed || meta_dirent_decode(&dirent, record) < 0) {
-            names_clear(&dir->names);
-            dir->names_cookie = UINT64_MAX;
+            names_unread(dir);
             return;
         }
         names_put(&dir->names, dirent.name, dirent.ino);
@@ -625,6 +649,7 @@ void local_forget_all(struct mount *mount)
     struct map_slot *slot;
     size_t at = 0;
 
+    ahead_forget_all(mount);
     while ((slot = map_next(&mount->inodes, &at)) != NULL) {
         struct inode *inode = slot->value;
 
@@ -632,7 +657,7 @@ void local_forget_all(struct mount *mount)
         inode->names_cookie = UINT64_MAX;
         inode->attr.change = 0; /* our own count ends: whatever the service says is newer */
     }
-    mount->local.next_ino = mount->local.end_ino = 0;
+    mount->local.next_ino = mount->local.end_ino = mount->local.unsure_seq = 0;
 }
 
 void local_init(struct mount *mount)

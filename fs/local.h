@@ -19,7 +19,12 @@ bool local_wait(struct fs_call *call);
 /* A call that the service has answered: what it changed in directories whose names we know. */
 void local_note(struct fs_call *call, int status);
 /* One batch of a directory's entries was read: [offset .. ] with its records. */
-void local_note_entries(struct inode *dir, uint64_t offset, struct slice records, bool end);
+void local_note_entries(struct mount *mount, struct inode *dir, uint64_t offset,
+                        struct slice records, bool end);
+/* No change is on its way whose caller has given up, and which nobody will hear of. */
+bool local_is_sure(const struct mount *mount);
+/* Some names are known, read from the beginning up to this offset; 0 = none. */
+uint64_t local_names_next(const struct inode *dir);
 /* Runs when nothing is in flight (at once, if so). One at a time. */
 void local_drain(struct mount *mount, void (*done)(struct mount *mount));
 /* Nothing that we know of names may be used any more. */

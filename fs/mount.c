@@ -43,7 +43,7 @@ static void walk(struct mount *mount)
     size = strcspn(name, "/");
     if (size == 0) {
         mount->started = true;
-        inode_make(mount, mount->root_ino)->lookups++;
+        inode_ref(mount, inode_make(mount, mount->root_ino));
         mount->ready(mount, 0);
         return;
     }
@@ -128,6 +128,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     flush_init(mount);
     settle_init(mount);
     local_init(mount);
+    ahead_init(mount);
     list_init(&mount->contents);
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;

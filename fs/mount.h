@@ -6,6 +6,7 @@
  * in fs/coherence.c alone.
  */
 #include "chunkstore/chunk_client.h"
+#include "fs/ahead.h"
 #include "fs/inode.h"
 #include "fs/mount_metrics.h"
 #include "fs/mount_settings.h"
@@ -45,8 +46,10 @@ struct mount {
         struct list waiters; /* calls that wait until nothing is in flight */
         void (*drained)(struct mount *mount);
         struct meta_call reserve;
+        uint64_t unsure_seq; /* names read before all below it are answered may be old */
         int error; /* of an operation answered before: told by the next fsync of a directory */
     } local;
+    struct ahead ahead;
     struct list contents; /* inodes with known contents, used last in front */
     uint64_t contents_bytes;
     struct list space_queue;      /* writes that wait for dirty_bytes to fall */

@@ -38,6 +38,7 @@
 #define META_FREE_STEP_INODES    256  /* orphans freed by one log entry */
 #define META_READDIR_MAX         1024 /* entries in a reply, if they fit 120 KiB */
 #define META_LOOKUP_EXTENTS      128  /* sent along with attributes; about 5 KiB */
+#define META_INODES_SEEN         1024 /* inodes looked at by one INODES, files or not */
 #define META_DEPTH_MAX           4096 /* parents walked by a rename's cycle check */
 #define META_LINKS_MAX           65000
 #define META_COMMITS_MAX         512      /* records in one COMMIT: 512 results of 160 B = 80 KiB */

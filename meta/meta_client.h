@@ -67,6 +67,7 @@ struct meta_client {
     uint64_t alone_until_ns; /* alone and env_now() below this: the kernel may cache for <= 1 s */
     uint64_t lease_until_ns; /* from here on nothing may be served from a cache */
     uint64_t low_water;      /* every mutation below has its answer */
+    uint64_t next_seq;       /* of the next mutation */
     uint64_t map_epoch;
     uint64_t resends, leader_changes, sessions_lost; /* counters */
 
@@ -75,7 +76,7 @@ struct meta_client {
     struct meta_client_config config;
     struct rpc_peer *peers;
     unsigned peer_count, peers_open, leader;
-    uint64_t next_seq, nonce;
+    uint64_t nonce;
     struct list queued;    /* flights not sent yet, in order */
     struct list mutations; /* sent, unanswered, by seq */
     struct list reads;     /* sent, unanswered */

@@ -56,7 +56,8 @@
     X(VOLUME_FORMAT, 1)                                                                            \
     X(SCAN, 0)                                                                                     \
     X(RESERVE_INOS, 1)                                                                             \
-    X(SETTLE, 1)
+    X(SETTLE, 1)                                                                                   \
+    X(INODES, 0)
 
 enum meta_op {
     META_OP_NONE,
@@ -187,7 +188,9 @@ enum meta_flag {
  * length-prefixed keys and values in turn, value = 1 at the end. The RPC status -ERR_NOT_LEADER:
  * value = id of the leader or 0, data = its address. Inline data may be shorter than the file: the
  * rest reads as zeros; a file without extents is inline, also an empty one. EXTENTS: value =
- * UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. */
+ * UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. INODES
+ * (ino = first number, ino2 = behind the last): data = length-prefixed meta_file of the regular
+ * files in between, value = where to go on, ino2 at the end. */
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \
@@ -221,6 +224,16 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(bytes, attr,        256,                     1)
 /* cookie: READDIR with offset = cookie continues behind this entry. Cookies of real entries are
  * >= 3: 0 = start; "." and ".." are made by the client (1, 2). */
+
+/* One regular file in a reply to INODES: what GETATTR with META_WANT_DATA says of it. */
+#define META_FILE_RECORD(F)                                \
+    F(bytes, attr,        256,                     1)       \
+    F(bool,  is_inline,   0,                       1)       \
+    F(bytes, inline_data, META_INLINE_MAX,         1)       \
+    F(bytes, extents,     META_BODY_MAX,           1)       \
+    F(u64,   extents_to,  0,                       1)
+/* attr: one meta_attr. is_inline: inline_data is the whole of it; else extents cover
+ * [0, extents_to). */
 
 #define META_COMMIT_RECORD(F)                               \
     F(u64,   ino,         0,                       1)       \
@@ -316,6 +329,7 @@ SCHEMA_DEFINE(meta_reply, META_REPLY);
 SCHEMA_DEFINE(meta_extent, META_EXTENT);
 SCHEMA_DEFINE(meta_settle, META_SETTLE_RECORD);
 SCHEMA_DEFINE(meta_dirent, META_DIRENT);
+SCHEMA_DEFINE(meta_file, META_FILE_RECORD);
 SCHEMA_DEFINE(meta_commit, META_COMMIT_RECORD);
 SCHEMA_DEFINE(meta_commit_result, META_COMMIT_RESULT);
 SCHEMA_DEFINE(meta_statfs, META_STATFS_RECORD);

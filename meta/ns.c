@@ -108,6 +108,7 @@ static const struct handler handlers[META_OP_END] = {
     [META_READLINK] = {ns_readlink, false},
     [META_READDIR] = {ns_readdir, false},
     [META_EXTENTS] = {ns_extents, false},
+    [META_INODES] = {ns_inodes, false},
     [META_GETXATTR] = {ns_getxattr, false},
     [META_LISTXATTR] = {ns_listxattr, false},
     [META_STATFS] = {ns_statfs, false},

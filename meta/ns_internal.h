@@ -141,6 +141,9 @@ void journal_cut(struct ns *ns, uint64_t data, const struct extent *extent, uint
 bool journal_next(struct ns *ns, uint64_t data, uint64_t offset, uint64_t *out_offset);
 int must_check ns_settle(struct ns *ns);
 
+/* ---- ns_inodes.c ---- */
+int must_check ns_inodes(struct ns *ns);
+
 /* ---- ns_xattr.c ---- */
 void xattrs_free(struct ns *ns, uint64_t ino);
 bool xattr_remove_named(struct ns *ns, uint64_t ino, struct slice name);

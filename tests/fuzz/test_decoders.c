@@ -96,6 +96,7 @@ static struct slice any_bytes(uint64_t max)
     X(meta_dirent, META_DIRENT)                                                                    \
     X(meta_commit, META_COMMIT_RECORD)                                                             \
     X(meta_commit_result, META_COMMIT_RESULT)                                                      \
+    X(meta_file, META_FILE_RECORD)                                                                 \
     X(meta_statfs, META_STATFS_RECORD)                                                             \
     X(meta_status, META_STATUS)                                                                    \
     X(meta_status_member, META_STATUS_MEMBER)                                                      \

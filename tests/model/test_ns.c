@@ -727,9 +727,54 @@ static void check_chunks(struct world *world)
     mem_free(live);
 }
 
+/* A file in a reply to INODES is what GETATTR says of it. */
+static void check_ahead(struct world *world, struct slice bytes)
+{
+    struct meta_request request = {.op = META_GETATTR, .flags = META_WANT_DATA};
+    const struct meta_reply *reply;
+    struct meta_attr attr;
+    struct meta_file file;
+
+    assert_int_equal(meta_file_decode(&file, bytes), 0);
+    assert_int_equal(meta_attr_decode(&attr, file.attr), 0);
+    request.ino = attr.ino;
+    reply = ns_read(&world->ns, &request, world->index);
+    assert_int_equal(reply->error, 0);
+    assert_true(slice_equal(reply->attr, file.attr));
+    assert_int_equal(file.is_inline, (reply->flags & META_DATA_INLINE) != 0);
+    assert_true(slice_equal(reply->data, file.inline_data));
+    assert_true(slice_equal(reply->extents, file.extents));
+    assert_int_equal(reply->value, file.extents_to);
+}
+
+/* INODES over all numbers finds each file that has a name, once. */
+static void check_inodes(struct world *world, unsigned files)
+{
+    struct meta_request request = {.op = META_INODES, .ino2 = UINT64_MAX};
+    cleanup(buf_deinit) struct buf data = {0};
+    unsigned seen = 0;
+
+    while (request.ino < request.ino2) {
+        const struct meta_reply *reply = ns_read(&world->ns, &request, world->index);
+        struct schema_reader reader;
+
+        assert_int_equal(reply->error, 0);
+        assert_true(reply->value > request.ino);
+        request.ino = reply->value;
+        buf_clear(&data);
+        buf_append_slice(&data, reply->data);
+        reader = (struct schema_reader){data.data, data.data + data.size, false};
+        for (; reader.at < reader.end; seen++) {
+            check_ahead(world, schema_read_bytes(&reader, META_BODY_MAX));
+        }
+    }
+    assert_int_equal(seen, files);
+}
+
 static void check_all(struct world *world)
 {
     uint64_t bytes = 0, inodes = 0, orphans = 0;
+    unsigned files = 0;
 
     for (unsigned i = 0; i < world->model->count; i++) {
         const struct node *node = &world->model->nodes[i];
@@ -757,12 +802,14 @@ static void check_all(struct world *world)
             check_dir(world, node);
         } else if (S_ISREG(node->mode)) {
             bytes += check_file(world, node);
+            files += node->nlink > 0;
         }
     }
     assert_int_equal(world->ns.volume.inodes, inodes);
     assert_int_equal(world->ns.volume.orphans, orphans);
     assert_int_equal(world->ns.volume.used_bytes, bytes);
     check_chunks(world);
+    check_inodes(world, files);
     assert_int_equal(world->array.count, world->replica.count);
     for (size_t i = 0; i < world->array.count; i++) {
         assert_true(slice_equal(buf_slice(&world->array.pairs[i].key),

@@ -61,6 +61,7 @@ static void test_codecs(void **state)
     CHECK_CODEC(meta_extent, ((struct meta_extent){.offset = 1, .length = UINT32_MAX}));
     CHECK_CODEC(meta_dirent, ((struct meta_dirent){.name = text, .attr = text}));
     CHECK_CODEC(meta_commit, ((struct meta_commit){.is_inline = true, .inline_data = text}));
+    CHECK_CODEC(meta_file, ((struct meta_file){.attr = text, .inline_data = text}));
     CHECK_CODEC(meta_commit_result, ((struct meta_commit_result){.attr = text}));
     CHECK_CODEC(meta_status, ((struct meta_status){.role = text, .members = text}));
     CHECK_CODEC(record_volume, ((struct record_volume){.uuid = text, .next_ino = 7}));
