@@ -242,8 +242,7 @@ static int handle(struct raft *raft, const struct raft_input *input)
         raft_on_restored(raft, input->index, input->term);
         return 0;
     case RAFT_INPUT_TRANSFER:
-        raft_on_transfer(raft);
-        return 0;
+        return raft_on_transfer(raft, input->peer);
     }
     UNREACHABLE();
 }

@@ -38,7 +38,7 @@ void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *me
 void raft_on_unreachable(struct raft *raft, uint32_t peer);
 void raft_on_snapshot_sent(struct raft *raft, uint32_t peer, uint64_t index);
 void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term);
-void raft_on_transfer(struct raft *raft);
+int must_check raft_on_transfer(struct raft *raft, uint32_t to);
 /* Sends what the follower may get now; `even_empty`: at least one message. */
 void raft_replicate(struct raft *raft, unsigned slot, bool even_empty);
 

@@ -166,8 +166,11 @@ void raft_node_receive(struct raft_node *node, struct rpc_request *request);
 
 /* The owner's checkpoint holds everything up to `index` durably. */
 void raft_node_compacted(struct raft_node *node, uint64_t index);
-/* Graceful stop: hands leadership to the most advanced member; role_changed tells the outcome. */
-void raft_node_transfer(struct raft_node *node);
+/* Hands leadership to a member (0 = the most advanced one). 0: it is on its way, proposals are
+ * refused with -ERR_BUSY until role_changed tells the outcome, or RAFT_TRANSFER_NS has passed.
+ * -ERR_NOT_LEADER; -ERR_BUSY: one is on its way; -EINVAL: not another member; -EHOSTDOWN: it (or
+ * every one) has not been heard of. */
+int must_check raft_node_transfer(struct raft_node *node, uint32_t to);
 
 struct raft_peer_status {
     uint32_t id;
