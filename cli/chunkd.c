@@ -28,7 +28,7 @@ static void on_stopped(struct chunk_server *server)
 }
 
 static int chunkd_start(void *data, struct env *env, const struct cluster_config *cluster,
-                        const struct node_config *node)
+                        const struct node_config *node, const struct daemon_options *options)
 {
     struct chunkd *chunkd = data;
     struct chunk_server_config config = {
@@ -41,6 +41,7 @@ static int chunkd_start(void *data, struct env *env, const struct cluster_config
         .settings = &cluster->chunk_settings,
     };
 
+    (void)options;
     chunkd->identity = (struct rpc_identity){.role = RPC_ROLE_CHUNK, .node_id = node->id};
     memcpy(chunkd->identity.cluster_uuid, cluster->uuid, 16);
     for (unsigned i = 0; i < cluster->meta_count; i++) {

@@ -15,6 +15,7 @@ int cmd_metad(int argc, char **argv);
 int cmd_chunkd(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_meta(int argc, char **argv);
 int cmd_stats(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
 int cmd_demo(int argc, char **argv);

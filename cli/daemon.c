@@ -45,6 +45,8 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
                                           {"background", no_argument, NULL, 'b'},
                                           {"verbose", no_argument, NULL, 'v'},
                                           {"set", required_argument, NULL, 's'},
+                                          {"bootstrap", no_argument, NULL, 'B'},
+                                          {"join", no_argument, NULL, 'J'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     char *end;
@@ -79,6 +81,12 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
                 return EXIT_USAGE;
             }
             break;
+        case 'B':
+            options->bootstrap = true;
+            break;
+        case 'J':
+            options->join = true;
+            break;
         case 'h':
             fputs(kind->help, stdout);
             config_print_help(kind->settings(), settings_title);
@@ -86,6 +94,10 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
         default:
             return EXIT_USAGE;
         }
+    }
+    if ((options->bootstrap || options->join) && !kind->has_group) {
+        cli_error("%s takes no --bootstrap and no --join", kind->name);
+        return EXIT_USAGE;
     }
     if (options->id == 0 || optind != argc) {
         cli_error("%s needs --id N and takes no further argument; see `keelfs %s --help`",
@@ -167,7 +179,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
     }
     r = write_pid_file(options->pid_file);
     if (r == 0) {
-        r = kind->start(running.server, env_uv_env(loop), cluster, node);
+        r = kind->start(running.server, env_uv_env(loop), cluster, node, options);
     }
     if (r < 0) {
         cli_error("%s cannot start: %s; %s says more", name, err_text(r),

@@ -9,6 +9,7 @@ struct daemon_options {
     const char *config_path, *log_path, *pid_file;
     uint32_t id;
     bool background, verbose;
+    bool bootstrap, join; /* metad: the first start, of a new cluster or into a running one */
     struct config_overrides set;
 };
 
@@ -16,9 +17,10 @@ struct daemon_kind {
     const char *name; /* "metad" */
     const char *node; /* "meta": prefix of names in logs */
     const char *help;
+    bool has_group; /* takes --bootstrap and --join */
     /* Starts the server in env; 0 or a negative code after an ERROR line. */
     int (*start)(void *server, struct env *env, const struct cluster_config *cluster,
-                 const struct node_config *node);
+                 const struct node_config *node, const struct daemon_options *options);
     /* Begins a graceful stop; daemon_stopped ends the process. */
     void (*stop)(void *server);
     const struct node_config *(*find)(const struct cluster_config *config, uint32_t id);

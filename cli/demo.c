@@ -27,6 +27,8 @@ struct demo {
     char dir[PATH_MAX];
     char self[PATH_MAX];
     char *conf, *mnt;
+    char *starting; /* exists until the servers have run once */
+    bool is_new;
     struct cluster_config cluster;
 };
 
@@ -98,12 +100,19 @@ static int start_server(struct demo *demo, const char *command, const char *kind
     char *number = mem_printf("%u", id);
     char *log = mem_printf("%s/log/%s.log", demo->dir, name);
     char *pid_file = mem_printf("%s/run/%s.pid", demo->dir, name);
-    char *const argv[] = {demo->self,     (char *)(uintptr_t)command,
-                          "--config",     demo->conf,
-                          "--id",         number,
-                          "--log",        log,
-                          "--pid-file",   pid_file,
-                          "--background", NULL};
+    char *const argv[] = {demo->self,
+                          (char *)(uintptr_t)command,
+                          "--config",
+                          demo->conf,
+                          "--id",
+                          number,
+                          "--log",
+                          log,
+                          "--pid-file",
+                          pid_file,
+                          "--background",
+                          demo->is_new && strcmp(kind, "meta") == 0 ? "--bootstrap" : NULL,
+                          NULL};
     int r = 0;
 
     if (pid_of(demo, name) == 0) {
@@ -178,6 +187,14 @@ static int prepare(struct demo *demo)
         mem_free(path);
     }
     r = init_write_config(demo->conf, demo->dir, &three);
+    if (r == 0) {
+        int fd = open(demo->starting, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    demo->is_new = r == 0 || access(demo->starting, F_OK) == 0;
     if (r < 0 && r != -EEXIST) {
         cli_error("cannot write %s: %s", demo->conf, strerrordesc_np(-r));
         return 1;
@@ -254,6 +271,7 @@ static int start(struct demo *demo, bool mount_too)
             return 1;
         }
     }
+    unlink(demo->starting);
     if (!mount_too) {
         return 0;
     }
@@ -347,6 +365,7 @@ static int find_dir(struct demo *demo, const char *dir)
     }
     demo->conf = mem_printf("%s/cluster.conf", demo->dir);
     demo->mnt = mem_printf("%s/mnt", demo->dir);
+    demo->starting = mem_printf("%s/run/first-start", demo->dir);
     return 0;
 }
 

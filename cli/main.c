@@ -10,6 +10,7 @@ static const struct cli_command commands[] = {
     {"status", "show the cluster: members, leader, chunk servers, health", cmd_status},
     {"stats", "ask one server or mount of this machine for its state and figures", cmd_stats},
     {"fsck", "check the volume: links, orphans, extents, copies of chunks", cmd_fsck},
+    {"meta", "tell the metadata group what to do: transfer leadership", cmd_meta},
     {"init", "write a cluster.conf for a new cluster", cmd_init},
     {"metad", "run a metadata server", cmd_metad},
     {"chunkd", "run a chunk server", cmd_chunkd},

@@ -10,7 +10,8 @@ struct metad {
 };
 
 static const char help[] =
-    "usage: keelfs metad --id N [--config FILE] [--log FILE] [--pid-file FILE] [--background]\n\n"
+    "usage: keelfs metad --id N [--bootstrap | --join] [--config FILE] [--log FILE]\n"
+    "                    [--pid-file FILE] [--background]\n\n"
     "Runs metadata server N of the cluster: [meta.N] of the configuration says where it listens\n"
     "and where its data is.\n\n"
     "  -c, --config FILE    default $KEELFS_CONFIG or /etc/keelfs/cluster.conf\n"
@@ -19,7 +20,15 @@ static const char help[] =
     "  -p, --pid-file FILE  write the process id there, remove it at a clean end\n"
     "  -b, --background     return when the server listens, or say why not\n"
     "  -s, --set NAME=VALUE overrides the configuration, may be repeated\n"
-    "  -v, --verbose        log every move\n";
+    "  -v, --verbose        log every move\n"
+    "      --bootstrap      the first start of a new cluster: makes the directory; never again\n"
+    "      --join           the first start of a server that joins a running cluster, with an "
+    "empty\n"
+    "                       directory and a number that was never used; then `keelfs meta add "
+    "N`\n\n"
+    "Without either, an empty directory is an error: a member whose data is lost has forgotten "
+    "what\n"
+    "it promised, and must not come back under its number. See `keelfs meta --help`.\n";
 
 static void on_stopped(struct meta_server *server)
 {
@@ -28,7 +37,7 @@ static void on_stopped(struct meta_server *server)
 }
 
 static int metad_start(void *data, struct env *env, const struct cluster_config *cluster,
-                       const struct node_config *node)
+                       const struct node_config *node, const struct daemon_options *options)
 {
     struct metad *metad = data;
     struct meta_server_config config = {
@@ -41,6 +50,9 @@ static int metad_start(void *data, struct env *env, const struct cluster_config 
         .chunk_servers_min = (unsigned)min_u64(cluster->chunk_count, CHUNK_REPLICAS),
         .settings = &cluster->meta_settings,
         .owner_uid = geteuid(),
+        .start = options->bootstrap ? META_START_CREATE
+                 : options->join    ? META_START_JOIN
+                                    : META_START_EXISTING,
     };
 
     metad->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = node->id};
@@ -79,6 +91,7 @@ int cmd_metad(int argc, char **argv)
         .name = "metad",
         .node = "meta",
         .help = help,
+        .has_group = true,
         .start = metad_start,
         .stop = metad_stop,
         .find = cluster_config_meta,

@@ -1,9 +1,10 @@
 /*
- * keelfs status: asks every metadata server of the configuration at once, takes the leader's word
+ * keelfs status: asks every metadata server at once, takes the leader's word
  * on the cluster, or says why there is none. Works without a mount; no wait without a deadline.
  */
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "cli/group_view.h"
 
 #include "base/err.h"
 #include "chunkstore/chunk_proto.h"
@@ -18,12 +19,8 @@
 
 struct view {
     struct cluster_config cluster;
-    struct ask_group group;
-    struct ask asks[CONFIG_META_MAX];
-    struct meta_status status[CONFIG_META_MAX];
-    bool answered[CONFIG_META_MAX];
-    int leader; /* index of the newest leader that answered, -1 = none */
-    unsigned answers;
+    struct ask_group asks;
+    struct group_view group;
 };
 
 static const char help[] =
@@ -50,28 +47,9 @@ static const char *health_text(const char *code)
     return "unknown to this version";
 }
 
-static void collect(struct view *view)
+static const struct meta_status *leader_of(const struct view *view)
 {
-    view->leader = -1;
-    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
-        ask_start(&view->group, &view->asks[i], view->cluster.meta[i].address, META_RPC_STATUS,
-                  (struct slice){0}, ASK_TIMEOUT);
-    }
-    ask_wait(&view->group);
-    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
-        struct meta_status *status = &view->status[i];
-
-        view->answered[i] = view->asks[i].status == 0 &&
-                            meta_status_decode(status, buf_slice(&view->asks[i].body)) == 0;
-        if (!view->answered[i]) {
-            continue;
-        }
-        view->answers++;
-        if (slice_equal(status->role, slice_text("leader")) &&
-            (view->leader < 0 || status->term > view->status[view->leader].term)) {
-            view->leader = (int)i;
-        }
-    }
+    return view->group.leader >= 0 ? &view->group.members[view->group.leader]->status : NULL;
 }
 
 static json_t *text_of(struct slice bytes)
@@ -83,20 +61,21 @@ static json_t *members_of(const struct view *view)
 {
     json_t *members = json_array();
 
-    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
-        const struct node_config *node = &view->cluster.meta[i];
-        const struct meta_status *status = &view->status[i];
-        json_t *member = json_pack("{s:i, s:s, s:b}", "id", (int)node->id, "address", node->address,
-                                   "reachable", view->answered[i]);
+    for (unsigned i = 0; i < view->group.count; i++) {
+        const struct member_view *node = view->group.members[i];
+        const struct meta_status *status = &node->status;
+        json_t *member =
+            json_pack("{s:i, s:s, s:b, s:b}", "id", (int)node->id, "address", node->address,
+                      "reachable", node->answered, "learner", node->learner);
 
-        if (view->answered[i]) {
+        if (node->answered) {
             json_object_set_new(member, "role", text_of(status->role));
             json_object_set_new(member, "term", json_integer((json_int_t)status->term));
             json_object_set_new(member, "commit", json_integer((json_int_t)status->commit));
             json_object_set_new(member, "applied", json_integer((json_int_t)status->applied));
             json_object_set_new(member, "last", json_integer((json_int_t)status->last));
         } else {
-            json_object_set_new(member, "error", json_string(err_text(view->asks[i].status)));
+            json_object_set_new(member, "error", json_string(err_text(node->ask.status)));
         }
         json_array_append_new(members, member);
     }
@@ -111,8 +90,8 @@ static void add_counters(struct view *view, json_t *object, struct slice address
     struct ask ask;
 
     snprintf(text, sizeof(text), "%.*s", (int)address.size, (const char *)address.data);
-    ask_start(&view->group, &ask, text, CHUNK_STATUS, (struct slice){0}, ASK_TIMEOUT);
-    ask_wait(&view->group);
+    ask_start(&view->asks, &ask, text, CHUNK_STATUS, (struct slice){0}, ASK_TIMEOUT);
+    ask_wait(&view->asks);
     if (ask.status == 0 && chunk_status_decode(&status, buf_slice(&ask.body)) == 0) {
         json_object_set_new(object, "health", json_string(chunk_health_name(status.health)));
         json_object_set_new(object, "chunks", json_integer((json_int_t)status.chunks));
@@ -173,10 +152,10 @@ static json_t *health_of(const struct view *view)
 {
     json_t *health = json_array();
 
-    if (view->leader < 0) {
+    if (leader_of(view) == NULL) {
         add_health(health, "NO_LEADER");
     } else {
-        struct slice codes = view->status[view->leader].health;
+        struct slice codes = leader_of(view)->health;
         size_t at = 0;
 
         while (at < codes.size) {
@@ -188,7 +167,7 @@ static json_t *health_of(const struct view *view)
             at += size + 1;
         }
     }
-    if (view->answers < view->cluster.meta_count) {
+    if (view->group.answers < view->group.count) {
         add_health(health, "META_SERVER_DOWN");
     }
     return health;
@@ -196,7 +175,7 @@ static json_t *health_of(const struct view *view)
 
 static json_t *report_of(struct view *view)
 {
-    const struct meta_status *leader = view->leader >= 0 ? &view->status[view->leader] : NULL;
+    const struct meta_status *leader = leader_of(view);
     json_t *report = json_object();
     json_t *health = health_of(view);
     const char *state = leader == NULL                 ? "unavailable"
@@ -249,8 +228,9 @@ static void print_text(const json_t *report)
             continue;
         }
         printf("  %" PRId64 "  %-9s term %" PRId64 "  applied %" PRId64 "  %s\n",
-               (int64_t)integer(item, "id"), role, (int64_t)integer(item, "term"),
-               (int64_t)integer(item, "applied"),
+               (int64_t)integer(item, "id"),
+               json_is_true(json_object_get(item, "learner")) ? "learner" : role,
+               (int64_t)integer(item, "term"), (int64_t)integer(item, "applied"),
                json_string_value(json_object_get(item, "address")));
     }
     if (json_object_get(report, "leader") == NULL) {
@@ -284,7 +264,7 @@ static int show(struct view *view, bool as_json)
     json_t *report;
     int code;
 
-    collect(view);
+    group_view_collect(&view->group, &view->asks, &view->cluster);
     report = report_of(view);
     if (as_json) {
         json_dumpf(report, stdout, JSON_INDENT(2));
@@ -292,13 +272,11 @@ static int show(struct view *view, bool as_json)
     } else {
         print_text(report);
     }
-    code = view->leader < 0                                          ? EXIT_UNAVAILABLE
+    code = leader_of(view) == NULL                                   ? EXIT_UNAVAILABLE
            : json_array_size(json_object_get(report, "health")) != 0 ? EXIT_DEGRADED
                                                                      : EXIT_OK;
     json_decref(report);
-    for (unsigned i = 0; i < view->cluster.meta_count; i++) {
-        ask_free(&view->asks[i]);
-    }
+    group_view_free(&view->group);
     return code;
 }
 
@@ -331,11 +309,11 @@ int cmd_status(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (cluster_config_read(&view.cluster, path) < 0 ||
-        ask_group_open(&view.group, &view.cluster) < 0) {
+        ask_group_open(&view.asks, &view.cluster) < 0) {
         return EXIT_UNAVAILABLE;
     }
     code = show(&view, as_json);
-    ask_group_close(&view.group);
+    ask_group_close(&view.asks);
     cluster_config_deinit(&view.cluster);
     return code;
 }

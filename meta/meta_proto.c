@@ -13,7 +13,6 @@ SCHEMA_IMPLEMENT(meta_statfs, META_STATFS_RECORD)
 SCHEMA_IMPLEMENT(meta_status, META_STATUS)
 SCHEMA_IMPLEMENT(meta_status_member, META_STATUS_MEMBER)
 SCHEMA_IMPLEMENT(meta_status_server, META_STATUS_SERVER)
-SCHEMA_IMPLEMENT(meta_member_request, META_MEMBER_REQUEST)
 
 static const struct {
     const char *name;

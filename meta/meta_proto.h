@@ -73,7 +73,6 @@ enum meta_opcode {
     META_RPC_STATUS = 0x0101,  /* reply body: meta_status */
     META_RPC_NOTIFY = 0x0102,  /* one way to a client: keep alive now (something changed) */
     META_RPC_MAP = 0x0103,     /* reply body: a cluster map (chunkstore/placement.h) */
-    META_RPC_MEMBER = 0x0104,  /* body: meta_member_request; from root or the servers' user */
 };
 
 /* Bits of meta_request.valid: which members SETATTR changes; and of COMMIT. */
@@ -299,21 +298,6 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2 };
     F(u64,   heard_ms,    0,                       1)       \
     F(bool,  learner,     0,                       1)
 
-/* A change of the metadata group, answered when it is committed. -EAGAIN: the learner has not
- * caught up yet; -ERR_BUSY: another change is under way; -EPERM: not the leader itself;
- * -ERR_NO_QUORUM: the others could not go on; -EEXIST: the number was used before. */
-enum meta_member_op {
-    META_MEMBER_ADD = 1, /* as a learner, at `address` */
-    META_MEMBER_PROMOTE,
-    META_MEMBER_REMOVE,
-    META_MEMBER_TRANSFER, /* leadership, to `id` or 0 = anybody; answered when it has begun */
-};
-
-#define META_MEMBER_REQUEST(F)                              \
-    F(u8,    op,          0,                       1)       \
-    F(u32,   id,          0,                       1)       \
-    F(bytes, address,     255,                     1)
-
 #define META_STATUS_SERVER(F)                               \
     F(u32,   id,          0,                       1)       \
     F(bytes, address,     255,                     1)       \
@@ -336,7 +320,6 @@ SCHEMA_DEFINE(meta_statfs, META_STATFS_RECORD);
 SCHEMA_DEFINE(meta_status, META_STATUS);
 SCHEMA_DEFINE(meta_status_member, META_STATUS_MEMBER);
 SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
-SCHEMA_DEFINE(meta_member_request, META_MEMBER_REQUEST);
 
 /* What can be wrong: code, in words. The codes are an interface: scripts match them. */
 #define META_HEALTH_TABLE(X)                                                                       \

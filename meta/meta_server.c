@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "chunkstore/chunk_proto.h"
 #include "meta/meta_server_internal.h"
+#include "meta/meta_server_proto.h"
 
 #include <errno.h>
 
@@ -103,6 +104,9 @@ static void handle(struct rpc_server *rpc, struct rpc_request *request)
         return;
     case META_RPC_MEMBER:
         server_member_request(server, request);
+        return;
+    case META_RPC_TRANSFER:
+        server_transfer(server, request);
         return;
     case META_RPC_MAP:
         server_map_reply(server, request);
@@ -253,12 +257,13 @@ static void on_stop_tick(struct env_timer *timer)
     }
 }
 
-void meta_server_stop(struct meta_server *server)
+void server_stop_now(struct meta_server *server)
 {
     if (server->stopping) {
         return;
     }
     server->stopping = true;
+    env_timer_stop(server->env, &server->leaving_timer);
     server_leader_ends(server);
     env_timer_stop(server->env, &server->openers_timer);
     if (server->chunks_open) {
@@ -272,6 +277,13 @@ void meta_server_stop(struct meta_server *server)
     }
     server->tick.fire = on_stop_tick;
     env_timer_start(server->env, &server->tick, env_now(server->env));
+}
+
+void meta_server_stop(struct meta_server *server)
+{
+    if (server->leaving || !server_leave(server)) {
+        server_stop_now(server);
+    }
 }
 
 int meta_server_start(struct meta_server *server, struct env *env,

@@ -117,12 +117,16 @@ struct meta_server {
     struct env_timer tick;
     struct env_timer openers_timer;
     struct buf body; /* a message being encoded */
-    bool stopping;
+    struct env_timer leaving_timer;
+    uint64_t leaving_since_ns;
+    bool leaving;  /* told to stop, hands leadership over first */
+    bool stopping; /* refuses everything */
 };
 
 int must_check meta_server_start(struct meta_server *server, struct env *env,
                                  const struct meta_server_config *config);
-/* Requests are refused from now on; stopped() (may be NULL) runs when all is closed. */
+/* A leader hands over first (handover_ms), unless told again. Then requests are refused; stopped()
+ * (may be NULL) runs when all is closed. */
 void meta_server_stop(struct meta_server *server);
 /* The figures as they are now, and the state in lines of words; for the admin socket. Between start
  * and stopped(). */

@@ -62,6 +62,14 @@ void server_reply(struct meta_server *server, struct rpc_request *request,
 void server_refuse(struct meta_server *server, struct rpc_request *request, int status);
 uint64_t server_stamp(struct meta_server *server);
 
+/* The end, without handing over. */
+void server_stop_now(struct meta_server *server);
+
+/* ---- meta_server_handover.c ---- */
+void server_transfer(struct meta_server *server, struct rpc_request *request);
+/* Begins to hand over leadership; server_stop_now follows. False: there is nothing to wait for. */
+bool server_leave(struct meta_server *server);
+
 /* ---- meta_server_log.c ---- */
 extern const struct raft_machine meta_server_machine; /* the template of server->machine */
 /* Stamps and proposes. The request stays the caller's on failure. */

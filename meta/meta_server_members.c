@@ -10,8 +10,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "meta/meta_server_internal.h"
+#include "meta/meta_server_proto.h"
 
 #include <errno.h>
+
+SCHEMA_IMPLEMENT(meta_member_request, META_MEMBER_REQUEST)
 
 static struct meta_server *server_of(struct raft_machine *machine)
 {
@@ -225,11 +228,6 @@ void server_member_request(struct meta_server *server, struct rpc_request *reque
     }
     if (r == 0 && !server->leader) {
         r = -ERR_NOT_LEADER;
-    }
-    if (r == 0 && message.op == META_MEMBER_TRANSFER) {
-        raft_node_transfer(&server->raft, message.id);
-        rpc_request_reply(request, 0, (struct slice){0}, NULL);
-        return;
     }
     if (r == 0) {
         r = serve_change(server, request, &message);

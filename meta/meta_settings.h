@@ -19,6 +19,8 @@
       "dead chunks stay so long for readers with older maps")                                      \
     X(uint32_t, state_check_ms,    5000,    100,                  3600000,                         \
       "replicas compare their states so often")                                                    \
+    X(uint32_t, handover_ms,       1000,    0,                    60000,                           \
+      "a leader that stops waits so long for another to lead; 0 = not at all")                     \
     X(uint32_t, delete_queue_long, 100000,  1,                    1000000000,                      \
       "dead chunks that wait: health says so above")
 /* clang-format on */

@@ -258,8 +258,7 @@ static int handle(struct raft *raft, const struct raft_input *input)
         raft_on_restored(raft, input->index, input->term, input->members);
         return 0;
     case RAFT_INPUT_TRANSFER:
-        raft_on_transfer(raft, input->peer);
-        return 0;
+        return raft_on_transfer(raft, input->peer);
     case RAFT_INPUT_CHANGE:
         return raft_propose_change(raft, input->change);
     }

@@ -67,9 +67,10 @@ enum raft_input_type {
     RAFT_INPUT_UNREACHABLE,   /* peer: what was in flight to it may be lost */
     RAFT_INPUT_SNAPSHOT_SENT, /* peer, index: it holds the snapshot; index 0: it failed */
     RAFT_INPUT_RESTORED, /* index, term, members: the state machine was replaced by a snapshot */
-    RAFT_INPUT_TRANSFER, /* peer: hand leadership to it; 0 = to the most advanced member */
+    RAFT_INPUT_TRANSFER, /* peer: hand leadership to it; 0 = to the most advanced voter ->
+                            -ERR_NOT_LEADER, -ERR_BUSY, -EINVAL, -EHOSTDOWN */
     RAFT_INPUT_CHANGE,   /* change -> -ERR_NOT_LEADER; -ERR_BUSY: another one is under way;
-                            -EAGAIN: PROMOTE of one that lags; -EPERM: REMOVE of the leader;
+                            -EAGAIN: PROMOTE of one that lags; -EDEADLK: REMOVE of the leader;
                             -ERR_NO_QUORUM: REMOVE would stop the group; or as
                             raft_members_change says */
 };
@@ -212,8 +213,8 @@ void raft_deinit(struct raft *raft);
 /* Recovery, before the first step: the next entry of the durable log. */
 void raft_load(struct raft *raft, uint64_t term, struct slice command);
 
-/* 0, or for PROPOSE and READ why not (the output is valid all the same). PROPOSE: the entry's index
- * is raft_last afterwards. */
+/* 0, or for PROPOSE, READ and TRANSFER why not (the output is valid all the same). PROPOSE: the
+ * entry's index is raft_last afterwards. */
 int must_check raft_step(struct raft *raft, const struct raft_input *input,
                          struct raft_output *out_output);
 

@@ -163,7 +163,7 @@ static int check_removal(const struct raft *raft, unsigned slot)
     unsigned voters = 0, alive = 0;
 
     if (slot == raft->self) {
-        return -EPERM;
+        return -EDEADLK;
     }
     for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != slot && raft_is_voter(raft, i)) {

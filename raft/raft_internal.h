@@ -58,7 +58,7 @@ void raft_on_unreachable(struct raft *raft, uint32_t peer);
 void raft_on_snapshot_sent(struct raft *raft, uint32_t peer, uint64_t index);
 void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
                       const struct raft_members *members);
-void raft_on_transfer(struct raft *raft, uint32_t peer);
+int must_check raft_on_transfer(struct raft *raft, uint32_t to);
 void raft_append_own(struct raft *raft, struct slice command);
 void raft_replicate_all(struct raft *raft);
 /* Sends what the follower may get now; `even_empty`: at least one message. */

@@ -164,7 +164,7 @@ static void step(struct raft_node *node, struct raft_input input)
 {
     int r = raft_node_step(node, input);
 
-    ASSERT(r == 0); /* only PROPOSE, READ and CHANGE are refused */
+    ASSERT(r == 0); /* only PROPOSE, READ, TRANSFER and CHANGE are refused */
 }
 
 /* ---- events ---- */
@@ -408,11 +408,12 @@ void raft_node_compacted(struct raft_node *node, uint64_t index)
     raft_log_compact(&node->log, index);
 }
 
-void raft_node_transfer(struct raft_node *node, uint32_t to)
+int raft_node_transfer(struct raft_node *node, uint32_t to)
 {
-    if (!node->closing) {
-        step(node, (struct raft_input){.type = RAFT_INPUT_TRANSFER, .peer = to});
+    if (node->closing) {
+        return -ERR_NOT_LEADER;
     }
+    return raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_TRANSFER, .peer = to});
 }
 
 int raft_node_change(struct raft_node *node, const struct raft_change *change, uint64_t *out_index)

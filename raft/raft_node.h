@@ -180,9 +180,11 @@ void raft_node_receive(struct raft_node *node, struct rpc_request *request);
 
 /* The owner's checkpoint holds everything up to `index` durably. */
 void raft_node_compacted(struct raft_node *node, uint64_t index);
-/* Hands leadership to the member `to`, 0 = to the most advanced one; role_changed tells the
- * outcome. */
-void raft_node_transfer(struct raft_node *node, uint32_t to);
+/* Hands leadership to a member (0 = the most advanced one). 0: it is on its way, proposals are
+ * refused with -ERR_BUSY until role_changed tells the outcome, or RAFT_TRANSFER_NS has passed.
+ * -ERR_NOT_LEADER; -ERR_BUSY: one is on its way; -EINVAL: not another member; -EHOSTDOWN: it (or
+ * every one) has not been heard of. */
+int must_check raft_node_transfer(struct raft_node *node, uint32_t to);
 /* Begins a change of the group, see RAFT_INPUT_CHANGE; it is done when machine.members_changed says
  * so for *out_index. */
 int must_check raft_node_change(struct raft_node *node, const struct raft_change *change,

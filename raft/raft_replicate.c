@@ -7,6 +7,8 @@
  */
 #include "raft/raft_internal.h"
 
+#include <errno.h>
+
 uint64_t raft_next_stamp(struct raft *raft)
 {
     raft->last_stamp = max_u64(raft->now_ns, raft->last_stamp + 1);
@@ -261,29 +263,46 @@ static void transfer_progress(struct raft *raft, unsigned slot)
     raft->lease_off = true; /* the next leader does not wait for our lease */
 }
 
-void raft_on_transfer(struct raft *raft, uint32_t peer)
+static bool is_alive(const struct raft *raft, unsigned slot)
+{
+    return raft->now_ns - raft->progress[slot].heard_ns < RAFT_ELECTION_MIN_NS;
+}
+
+/* The voter that lacks least, or ourselves when no other one is heard of. */
+static unsigned most_advanced(const struct raft *raft)
 {
     unsigned best = raft->self;
 
-    if (raft->role != RAFT_LEADER || raft->transfer_to != 0) {
-        return;
-    }
     for (unsigned i = 0; i < raft->members.count; i++) {
-        bool alive = raft->now_ns - raft->progress[i].heard_ns < RAFT_ELECTION_MIN_NS;
-        bool wanted = raft_is_voter(raft, i) && (peer == 0 || raft->members.list[i].id == peer);
-
-        if (i != raft->self && alive && wanted &&
+        if (i != raft->self && is_alive(raft, i) && raft_is_voter(raft, i) &&
             (best == raft->self || raft->progress[i].match > raft->progress[best].match)) {
             best = i;
         }
     }
-    if (best == raft->self) {
-        return;
+    return best;
+}
+
+int raft_on_transfer(struct raft *raft, uint32_t to)
+{
+    int slot = to != 0 ? raft_slot(raft, to) : (int)most_advanced(raft);
+
+    if (raft->role != RAFT_LEADER) {
+        return -ERR_NOT_LEADER;
     }
-    raft->transfer_to = raft->members.list[best].id;
+    if (raft->transfer_to != 0) {
+        return -ERR_BUSY;
+    }
+    if (slot < 0 || to == raft->id || !raft_is_voter(raft, (unsigned)slot)) {
+        return -EINVAL;
+    }
+    if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot)) {
+        return -EHOSTDOWN;
+    }
+    raft->transfer_to = raft->members.list[slot].id;
     raft->transfer_sent = false;
     raft->transfer_deadline_ns = raft->now_ns + RAFT_TRANSFER_NS;
-    transfer_progress(raft, best);
+    transfer_progress(raft, (unsigned)slot);
+    return 0;
 }
 
 /* ---- leader: answers ---- */

@@ -21,6 +21,7 @@
 #include "chunkstore/vlog_format.h"
 #include "meta/btree_internal.h"
 #include "meta/meta_proto.h"
+#include "meta/meta_server_proto.h"
 #include "net/frame.h"
 #include "raft/raft_proto.h"
 #include "tests/fuzz/ns_requests.h"
@@ -101,6 +102,7 @@ static struct slice any_bytes(uint64_t max)
     X(meta_status, META_STATUS)                                                                    \
     X(meta_status_member, META_STATUS_MEMBER)                                                      \
     X(meta_status_server, META_STATUS_SERVER)                                                      \
+    X(meta_transfer, META_TRANSFER)                                                                \
     X(record_volume, RECORD_VOLUME)                                                                \
     X(record_inode, RECORD_INODE)                                                                  \
     X(record_dentry, RECORD_DENTRY)                                                                \

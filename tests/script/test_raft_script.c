@@ -11,7 +11,7 @@
  *     deliver A B          everything under way from A to B, not what that causes
  *     cut A B | heal       what A sends to B is lost (one way)
  *     disk N off|on        what N saves is not durable until it is on again
- *     propose N TEXT | read N | suspect N P | transfer N | compact N INDEX
+ *     propose N TEXT | read N | suspect N P | transfer N [TO] | compact N INDEX
  *     restored N INDEX TERM | snapshot N PEER INDEX
  *     join N               a new node that is in no group yet, the next number; or an old one whose
  *                          disk is empty

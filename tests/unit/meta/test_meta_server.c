@@ -499,11 +499,9 @@ static void test_restart_and_snapshot(void **state)
 
 static void transfer(void *data)
 {
-    raft_node_transfer(&((struct meta_server *)data)->raft, 0);
+    assert_int_equal(raft_node_transfer(&((struct meta_server *)data)->raft, 0), 0);
 }
 
-/* The leader dies while it sends its whole state to a member; the next leader has the entries that
- * the member lacks, so no other stream follows: the member goes on from where it was. */
 /* Whatever an operator sets: nothing is lost over kills, and the replicas agree. */
 static void test_random_settings(void **state)
 {
@@ -534,6 +532,8 @@ static void test_random_settings(void **state)
     }
 }
 
+/* The leader dies while it sends its whole state to a member; the next leader has the entries that
+ * the member lacks, so no other stream follows: the member goes on from where it was. */
 static void test_snapshot_breaks_off(void **state)
 {
     char name[32];
@@ -569,6 +569,80 @@ static void test_snapshot_breaks_off(void **state)
     revive_server(0);
     world_stop();
     world.settings = test_settings();
+}
+
+/* The longest time between two creates, one after the other, for so long. */
+static uint64_t longest_pause(unsigned *no, uint64_t ns)
+{
+    uint64_t end = sim_now(world.sim) + ns, longest = 0;
+    char name[32];
+
+    while (sim_now(world.sim) < end) {
+        uint64_t before = sim_now(world.sim);
+
+        snprintf(name, sizeof(name), "load%u", (*no)++);
+        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+        longest = max_u64(longest, sim_now(world.sim) - before);
+    }
+    return longest;
+}
+
+static void forget_stopped(unsigned i)
+{
+    assert_non_null(world.servers[i]->data); /* on_stopped was called */
+    mem_free(world.servers[i]);
+    world.servers[i] = NULL;
+}
+
+/* A leader that is told to stop hands over: who works meanwhile waits for less than an election. */
+static void test_graceful_stop(void **state)
+{
+    uint64_t pause, worst = 0;
+    unsigned no = 0;
+
+    (void)state;
+    for (unsigned seed = 0; seed < 5; seed++) {
+        int old;
+
+        world_start(20 + seed, 1);
+        (void)longest_pause(&no, NS_PER_S);
+        old = leader();
+        assert_true(old >= 0);
+        assert_true(sim_call(world.sim, (unsigned)old, stop_server, world.servers[old]));
+        pause = longest_pause(&no, 2 * NS_PER_S);
+        assert_true(leader() >= 0 && leader() != old);
+        forget_stopped((unsigned)old);
+        worst = max_u64(worst, pause);
+        world_stop();
+    }
+    printf("longest pause of a create while the leader stops: %.1f ms\n", (double)worst / 1e6);
+    assert_true(worst < RAFT_ELECTION_MIN_NS);
+}
+
+/* Nobody to hand over to: it stops at once, and within its time when others do not take it. */
+static void test_stop_without_others(void **state)
+{
+    int old;
+
+    (void)state;
+    world_start(30, 1);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    old = leader();
+    for (int i = 0; i < SERVERS; i++) {
+        if (i != old) {
+            kill_server((unsigned)i, SIM_POWER); /* its peers see silence, not a reset */
+        }
+    }
+    assert_true(sim_call(world.sim, (unsigned)old, stop_server, world.servers[old]));
+    run_for(world.settings.handover_ms * NS_PER_MS + 500 * NS_PER_MS);
+    forget_stopped((unsigned)old);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        if ((int)i != old) {
+            revive_server(i);
+        }
+    }
+    run_for(2 * NS_PER_S);
+    world_stop();
 }
 
 /* As a process is that was stopped for a minute: its clock went on, it heard nobody. */
@@ -653,6 +727,8 @@ int main(void)
         cmocka_unit_test(test_snapshot_breaks_off),
         cmocka_unit_test(test_state_differs),
         cmocka_unit_test(test_stall_expires_nobody),
+        cmocka_unit_test(test_graceful_stop),
+        cmocka_unit_test(test_stop_without_others),
     };
 
     world.settings = test_settings();
