@@ -92,6 +92,9 @@ static void handle(struct rpc_server *rpc, struct rpc_request *request)
         return;
     }
     if (request->oneway) {
+        if (request->opcode == META_RPC_STATE_REPORT) {
+            server_check_report(server, request);
+        }
         return;
     }
     server->metrics.requests++;
@@ -138,6 +141,7 @@ static void on_tick(struct env_timer *timer)
         server_sessions_tick(server);
         server_orphans_tick(server);
         server_chunks_tick(server);
+        server_check_tick(server);
     }
     env_timer_start(server->env, &server->tick, env_now(server->env) + META_TICK_NS);
 }

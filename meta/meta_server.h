@@ -65,7 +65,11 @@ struct meta_server {
     char *tree_path, *new_path, *log_dir;
     uint64_t log_bytes; /* applied since the last checkpoint */
     uint64_t checkpoint_started_ns;
-    uint64_t check_index, check_hash; /* of the last STATE_CHECK applied */
+    uint64_t check_index, check_hash; /* of the last STATE_CHECK applied; 0 = none */
+    struct meta_server_report {
+        uint32_t node;
+        uint64_t index, hash;
+    } reports[RAFT_MEMBERS_MAX]; /* of STATE_CHECKs: the newest of each member */
 
     struct raft_machine machine;
     struct raft_members members; /* as applied; count 0: never recorded */

@@ -70,6 +70,15 @@ void server_transfer(struct meta_server *server, struct rpc_request *request);
 /* Begins to hand over leadership; server_stop_now follows. False: there is nothing to wait for. */
 bool server_leave(struct meta_server *server);
 
+/* ---- meta_server_check.c ---- */
+/* A STATE_CHECK was applied: stops when its verdict is against us; notes and reports our hash. */
+void server_check_applied(struct meta_server *server, const struct meta_request *request,
+                          uint64_t index);
+void server_check_state_replaced(struct meta_server *server);
+/* A member's META_RPC_STATE_REPORT. */
+void server_check_report(struct meta_server *server, const struct rpc_request *request);
+void server_check_tick(struct meta_server *server);
+
 /* ---- meta_server_log.c ---- */
 extern const struct raft_machine meta_server_machine; /* the template of server->machine */
 /* Stamps and proposes. The request stays the caller's on failure. */

@@ -17,6 +17,7 @@ static struct meta_server *server_of(struct raft_machine *machine)
 void server_load_state(struct meta_server *server)
 {
     ns_deinit(&server->ns);
+    server_check_state_replaced(server);
     kv_tree_init(&server->view, server->tree);
     ns_init(&server->ns, &server->view.kv);
 }
@@ -101,27 +102,13 @@ static void answer(struct meta_server *server, uint64_t index, const struct meta
 
 /* ---- applying ---- */
 
-/* Replicas whose states differ must not go on: one of them lies. */
-static void check_state(struct meta_server *server, const struct meta_request *request,
-                        uint64_t index)
-{
-    if (request->data.size == 16 && bytes_get_le64(request->data.data) == server->check_index &&
-        server->check_index != 0 && bytes_get_le64(request->data.data + 8) != server->check_hash) {
-        env_fatal(server->env, "meta",
-                  "the state differs from the leader's index=%" PRIu64 " hash=%016" PRIx64,
-                  server->check_index, server->check_hash);
-    }
-    server->check_index = index;
-    server->check_hash = server->tree->hash;
-}
-
 static void applied(struct meta_server *server, const struct meta_request *request,
                     const struct meta_reply *reply, uint64_t index)
 {
     unsigned op = request->op;
 
     if (op == META_STATE_CHECK) {
-        check_state(server, request, index);
+        server_check_applied(server, request, index);
     } else if (op == META_CLUSTER_MAP && reply->error == 0) {
         server_map_applied(server);
     } else if (op == META_SESSION_CLOSE && server->leader) {

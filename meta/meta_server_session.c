@@ -439,16 +439,4 @@ void server_sessions_tick(struct meta_server *server)
             LOG_WARN(server->env, "meta", "session expires id=%" PRIu64, session->id);
         }
     }
-    if (now - server->state_check_ns >= server->settings.state_check_ms * NS_PER_MS &&
-        server->tree->applied_index > server->state_check_index) {
-        uint8_t data[16];
-        struct meta_request command = {.op = META_STATE_CHECK, .data = slice_make(data, 16)};
-
-        bytes_put_le64(data, server->check_index);
-        bytes_put_le64(data + 8, server->check_hash);
-        server->state_check_ns = now;
-        if (server_propose(server, &command, NULL) == 0) {
-            server->state_check_index = server->tree->applied_index + 1; /* not for its own sake */
-        }
-    }
 }

@@ -394,6 +394,15 @@ bool raft_node_lease_good(struct raft_node *node)
     return !node->closing && leads(node) && raft_lease_good(&node->raft, env_now(node->env));
 }
 
+void raft_node_oneway(struct raft_node *node, uint32_t to, uint16_t opcode, struct slice body)
+{
+    struct raft_link *link = node->closing ? NULL : raft_node_link(node, to);
+
+    if (link != NULL) {
+        rpc_peer_oneway(&link->peer, opcode, body, (struct slice){0});
+    }
+}
+
 void raft_node_compacted(struct raft_node *node, uint64_t index)
 {
     index = min_u64(index, node->applied);

@@ -178,6 +178,9 @@ bool raft_node_lease_good(struct raft_node *node);
 bool raft_node_is_raft_opcode(uint16_t opcode);
 void raft_node_receive(struct raft_node *node, struct rpc_request *request);
 
+/* One way to another member, over the connection that Raft uses; dropped when there is none. */
+void raft_node_oneway(struct raft_node *node, uint32_t to, uint16_t opcode, struct slice body);
+
 /* The owner's checkpoint holds everything up to `index` durably. */
 void raft_node_compacted(struct raft_node *node, uint64_t index);
 /* Hands leadership to a member (0 = the most advanced one). 0: it is on its way, proposals are

@@ -103,6 +103,7 @@ static struct slice any_bytes(uint64_t max)
     X(meta_status_member, META_STATUS_MEMBER)                                                      \
     X(meta_status_server, META_STATUS_SERVER)                                                      \
     X(meta_transfer, META_TRANSFER)                                                                \
+    X(meta_state_report, META_STATE_REPORT)                                                        \
     X(record_volume, RECORD_VOLUME)                                                                \
     X(record_inode, RECORD_INODE)                                                                  \
     X(record_dentry, RECORD_DENTRY)                                                                \

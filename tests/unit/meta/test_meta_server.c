@@ -683,26 +683,38 @@ static void change_state(void *data)
     btree_put(server->tree, slice_text("Z"), slice_text("of this replica only"));
 }
 
-/* One replica's state differs: it stops, loudly, before anybody reads from it; the others go on. */
-static void test_state_differs(void **state)
+/* Load until one of them dies or 20 seconds are over. */
+static void run_until_death(void)
+{
+    static unsigned no;
+    bool died = false;
+
+    for (unsigned i = 0; i < 20 && !died; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "until%u", no++);
+        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
+        run_for(NS_PER_S);
+        for (unsigned k = 0; k < SERVERS; k++) {
+            died |= sim_died(world.sim, k);
+        }
+    }
+}
+
+/* The replica that is alone with its state stops, be it a follower or the leader; the others go on.
+ */
+static void one_differs(bool is_leader, uint64_t seed)
 {
     unsigned odd;
 
-    (void)state;
-    world_start(7, 1);
+    world_start(seed, 1);
     assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
     run_for(NS_PER_S);
-    odd = ((unsigned)leader() + 1) % SERVERS;
+    odd = ((unsigned)leader() + !is_leader) % SERVERS;
     assert_true(sim_call(world.sim, odd, change_state, world.servers[odd]));
-    for (unsigned i = 0; i < 20 && !sim_died(world.sim, odd); i++) {
-        char name[32];
-
-        snprintf(name, sizeof(name), "f%u", i);
-        assert_int_equal(create(0, META_ROOT_INO, name, NULL), 0);
-        run_for(NS_PER_S);
-    }
+    run_until_death();
     assert_true(sim_died(world.sim, odd));
-    assert_non_null(strstr(sim_last_error(world.sim), "the state differs"));
+    assert_non_null(strstr(sim_last_error(world.sim), "the state differs from the majority's"));
     world.errors = sim_errors(world.sim);
     world.servers[odd] = NULL;
     for (unsigned i = 0; i < SERVERS; i++) {
@@ -712,6 +724,51 @@ static void test_state_differs(void **state)
     revive_server(odd); /* what differed was in no checkpoint: replayed, it agrees again */
     run_for(12 * NS_PER_S);
     assert_true(world.servers[odd]->tree->applied_index > 0);
+    run_until_death();
+    world_stop();
+}
+
+static void test_follower_differs(void **state)
+{
+    (void)state;
+    one_differs(false, 7);
+    one_differs(false, 9);
+}
+
+static void test_leader_differs(void **state)
+{
+    (void)state;
+    one_differs(true, 7);
+    one_differs(true, 9);
+}
+
+/* Two that differ, and nobody to say which is right: both stay, it is said, and settled when the
+ * third is back. */
+static void test_no_majority(void **state)
+{
+    unsigned odd, away;
+
+    (void)state;
+    world_start(11, 1);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    run_for(NS_PER_S);
+    odd = (unsigned)leader();
+    away = (odd + 1) % SERVERS;
+    kill_server(away, SIM_KILL);
+    assert_true(sim_call(world.sim, odd, change_state, world.servers[odd]));
+    run_until_death();
+    assert_non_null(strstr(sim_last_error(world.sim), "no majority agrees"));
+    for (unsigned i = 0; i < SERVERS; i++) {
+        assert_false(sim_died(world.sim, i));
+    }
+    revive_server(away);
+    run_until_death();
+    assert_true(sim_died(world.sim, odd));
+    world.servers[odd] = NULL;
+    world.errors = sim_errors(world.sim);
+    assert_int_equal(create(0, META_ROOT_INO, "goes on", NULL), 0);
+    revive_server(odd);
+    run_for(5 * NS_PER_S);
     world_stop();
 }
 
@@ -725,7 +782,9 @@ int main(void)
         cmocka_unit_test(test_restart_and_snapshot),
         cmocka_unit_test(test_random_settings),
         cmocka_unit_test(test_snapshot_breaks_off),
-        cmocka_unit_test(test_state_differs),
+        cmocka_unit_test(test_follower_differs),
+        cmocka_unit_test(test_leader_differs),
+        cmocka_unit_test(test_no_majority),
         cmocka_unit_test(test_stall_expires_nobody),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_stop_without_others),
