@@ -33,6 +33,7 @@ struct node {
     uint64_t ino;
     uint32_t mode, nlink, uid, gid;
     uint64_t size;
+    uint64_t mtime, ctime;
     bool is_inline, gone;
     struct node *parent;
     struct node *entries[NAMES]; /* by name number */
@@ -44,6 +45,7 @@ struct model {
     struct node nodes[NODES_MAX];
     unsigned count;
     uint64_t next_ino;
+    uint64_t now; /* the time that the operation gives to inodes */
 };
 
 struct user {
@@ -85,13 +87,19 @@ static inline int may_drop(const struct user *user, const struct node *dir,
     return sticky && !owns(user, victim) && !owns(user, dir) ? -EPERM : 0;
 }
 
+/* The contents (of a directory: the names) have changed. */
+static inline void model_touch(const struct model *model, struct node *node)
+{
+    node->mtime = node->ctime = model->now;
+}
+
 static inline struct node *model_make(struct model *model, struct node *dir, unsigned name,
                                       const struct user *user, uint32_t mode)
 {
     struct node *node = &model->nodes[model->count++];
 
     ASSERT(model->count < NODES_MAX);
-    *node = (struct node){.ino = model->next_ino++,
+    *node = (struct node){.ino = model->next_ino,
                           .mode = mode,
                           .nlink = S_ISDIR(mode) ? 2 : 1,
                           .uid = user->uid,
@@ -103,6 +111,8 @@ static inline struct node *model_make(struct model *model, struct node *dir, uns
         node->mode |= S_ISDIR(mode) ? S_ISGID : 0;
     }
     node->cells = mem_zalloc(FILE_MAX * sizeof(*node->cells));
+    model_touch(model, node);
+    model_touch(model, dir);
     dir->entries[name] = node;
     dir->nlink += S_ISDIR(mode) ? 1 : 0;
     return node;
@@ -118,8 +128,9 @@ static inline bool model_empty(const struct node *dir)
     return true;
 }
 
-static inline void model_drop(struct node *victim, bool at_once)
+static inline void model_drop(const struct model *model, struct node *victim, bool at_once)
 {
+    victim->ctime = model->now;
     victim->nlink = S_ISDIR(victim->mode) ? 0 : victim->nlink - 1;
     victim->gone = victim->nlink == 0 && at_once;
 }

@@ -29,11 +29,24 @@ struct world {
     const struct user *user;
     struct meta_request request;
     uint64_t seq, index, chunk;
+    uint64_t reserved_from, reserved_to; /* inode numbers of ours */
     const struct meta_reply *reply;
     bool sole;
 };
 
 static const char names[NAMES][4] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+
+/* The leader's stamp, or half of the time the client's, which may be earlier or later. */
+static void take_time(struct world *world, struct meta_request *request)
+{
+    request->stamp_time = 1000 + world->index;
+    world->model->now = request->stamp_time;
+    if (rng_percent(&world->rng, 50)) {
+        request->flags |= META_CLIENT_TIME;
+        request->ctime = 1 + rng_below(&world->rng, 2 * request->stamp_time);
+        world->model->now = request->ctime;
+    }
+}
 
 static int apply(struct world *world)
 {
@@ -45,7 +58,7 @@ static int apply(struct world *world)
     request->low_water = world->seq > 5 ? world->seq - 5 : 1;
     request->uid = world->user->uid;
     request->gid = world->user->gid;
-    request->stamp_time = 1000 + world->index;
+    take_time(world, request);
     request->flags |= world->sole ? META_SOLE_SESSION : 0;
     world->reply = ns_apply(&world->twin, request, world->index);
     world->reply = ns_apply(&world->ns, request, world->index);
@@ -112,6 +125,27 @@ static int model_parent(struct world *world, const struct node *dir, unsigned na
     return r < 0 ? r : may_change(world->user, dir);
 }
 
+/* A number that the session has reserved, or 0: the service chooses. */
+static uint64_t any_reserved(struct world *world)
+{
+    struct model *model = world->model;
+
+    if (rng_percent(&world->rng, 60)) {
+        return 0;
+    }
+    if (world->reserved_from == world->reserved_to) {
+        uint32_t count = (uint32_t)(1 + rng_below(&world->rng, 20));
+
+        world->request = (struct meta_request){.op = META_RESERVE_INOS, .count = count};
+        assert_int_equal(apply(world), 0);
+        assert_int_equal(world->reply->value, model->next_ino);
+        world->reserved_from = model->next_ino;
+        model->next_ino += count;
+        world->reserved_to = model->next_ino;
+    }
+    return world->reserved_from;
+}
+
 static void do_make(struct world *world)
 {
     static const struct {
@@ -125,12 +159,14 @@ static void do_make(struct world *world)
     unsigned name = (unsigned)rng_below(&world->rng, NAMES);
     unsigned kind = (unsigned)rng_below(&world->rng, 4);
     uint32_t mode = (uint32_t)rng_below(&world->rng, 01000) | 0500;
+    uint64_t ino = any_reserved(world);
     int expected;
 
     mode |= rng_below(&world->rng, 8) == 0 ? S_ISVTX : 0;
     mode |= kinds[kind].type == S_IFDIR && rng_below(&world->rng, 8) == 0 ? S_ISGID : 0;
     world->request = (struct meta_request){.op = kinds[kind].op,
                                            .ino = dir->ino,
+                                           .ino2 = ino,
                                            .name = slice_text(names[name]),
                                            .flags = META_NOREPLACE,
                                            .mode = mode};
@@ -146,6 +182,12 @@ static void do_make(struct world *world)
     if (expected == 0) {
         struct node *node =
             model_make(world->model, dir, name, world->user, mode | kinds[kind].type);
+
+        if (ino != 0) {
+            node->ino = world->reserved_from++;
+        } else {
+            world->model->next_ino++;
+        }
 
         node->size = kinds[kind].type == S_IFLNK ? 6 : 0;
         struct meta_attr attr;
@@ -172,6 +214,8 @@ static void do_link(struct world *world)
     if (expected == 0) {
         dir->entries[name] = file;
         file->nlink++;
+        file->ctime = world->model->now;
+        model_touch(world->model, dir);
     }
 }
 
@@ -213,7 +257,8 @@ static void do_remove(struct world *world)
     if (expected == 0) {
         dir->entries[name] = NULL;
         dir->nlink -= rmdir ? 1 : 0;
-        model_drop(victim, world->sole && !still_open);
+        model_touch(world->model, dir);
+        model_drop(world->model, victim, world->sole && !still_open);
     }
 }
 
@@ -277,6 +322,9 @@ static void rename_model(struct world *world, struct node *from_dir, struct node
     struct node *moved = from_dir->entries[name[0]];
     struct node *victim = to_dir->entries[name[1]];
 
+    model_touch(world->model, from_dir);
+    model_touch(world->model, to_dir);
+    moved->ctime = world->model->now;
     from_dir->entries[name[0]] = exchange ? victim : NULL;
     to_dir->entries[name[1]] = moved;
     if (S_ISDIR(moved->mode)) {
@@ -289,8 +337,10 @@ static void rename_model(struct world *world, struct node *from_dir, struct node
         from_dir->nlink += exchange ? 1 : 0;
         victim->parent = exchange ? from_dir : victim->parent;
     }
-    if (victim != NULL && !exchange) {
-        model_drop(victim, world->sole);
+    if (victim != NULL && exchange) {
+        victim->ctime = world->model->now;
+    } else if (victim != NULL) {
+        model_drop(world->model, victim, world->sole);
     }
 }
 
@@ -349,8 +399,10 @@ static void do_setattr(struct world *world)
     assert_int_equal(apply(world), expected);
     if (expected == 0 && chmod) {
         node->mode = (node->mode & S_IFMT) | mode;
+        node->ctime = world->model->now;
     } else if (expected == 0) {
         model_truncate(node, size);
+        model_touch(world->model, node);
     }
 }
 
@@ -449,6 +501,7 @@ static void do_commit(struct world *world)
                 node->cells[i].off = bytes[0];
             }
             node->size = length;
+            model_touch(world->model, node);
         }
         return;
     }
@@ -478,6 +531,7 @@ static void do_commit(struct world *world)
     send_commit(world, &commit, expected);
     if (expected == 0) {
         node->is_inline = false;
+        model_touch(world->model, node);
     }
 }
 
@@ -568,6 +622,7 @@ static void do_xattr(struct world *world)
     assert_int_equal(apply(world), expected);
     if (expected == 0) {
         node->xattrs[which].set = set;
+        node->ctime = world->model->now;
         memcpy(node->xattrs[which].value, value, sizeof(value));
     }
 }
@@ -793,6 +848,8 @@ static void check_all(struct world *world)
         assert_int_equal(attr.size, node->size);
         assert_int_equal(attr.uid, node->uid);
         assert_int_equal(attr.gid, node->gid);
+        assert_int_equal(attr.ctime, node->ctime);
+        assert_int_equal(attr.mtime, node->mtime);
         if (S_ISDIR(node->mode) && node->nlink > 0) {
             assert_int_equal(attr.parent, node->parent->ino);
         }
@@ -840,8 +897,8 @@ static void world_init(struct world *world, uint64_t seed)
     }
     world->index = 3;
     world->model = mem_zalloc(sizeof(*world->model));
-    world->model->nodes[0] =
-        (struct node){.ino = META_ROOT_INO, .mode = S_IFDIR | 0755, .nlink = 2};
+    world->model->nodes[0] = (struct node){
+        .ino = META_ROOT_INO, .mode = S_IFDIR | 0755, .nlink = 2, .mtime = 1, .ctime = 1};
     world->model->nodes[0].parent = &world->model->nodes[0];
     world->model->count = 1;
 }

@@ -431,6 +431,96 @@ static void test_xattrs(void **state)
 }
 
 /* A client may number a chunk as it likes: the delete queue goes on behind it. */
+static int make_as(struct fixture *f, uint8_t op, const char *name, uint64_t ino,
+                   struct meta_attr *out_attr)
+{
+    int r = apply(f, (struct meta_request){.op = op,
+                                           .ino = META_ROOT_INO,
+                                           .ino2 = ino,
+                                           .name = slice_text(name),
+                                           .data = slice_text("target"),
+                                           .mode = op == META_MKNOD ? S_IFIFO | 0600 : 0700});
+
+    *out_attr = (struct meta_attr){0};
+    if (r == 0) {
+        assert_int_equal(meta_attr_decode(out_attr, f->reply->attr), 0);
+    }
+    return r;
+}
+
+static uint64_t reserve(struct fixture *f, uint32_t count)
+{
+    assert_int_equal(apply(f, (struct meta_request){.op = META_RESERVE_INOS, .count = count}), 0);
+    return f->reply->value;
+}
+
+/* RESERVE_INOS: the session may name the inodes that it makes, with its own numbers, each once. */
+static void test_reserved_inos(void **state)
+{
+    static const uint8_t ops[] = {META_CREATE, META_MKDIR, META_MKNOD, META_SYMLINK};
+    struct meta_request open = {.op = META_SESSION_OPEN, .offset = 10};
+    struct fixture f;
+    struct meta_attr attr;
+    uint64_t first, second, inodes, before;
+    char name[2] = "a";
+
+    (void)state;
+    setup(&f);
+    before = f.ns.volume.next_ino;
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_RESERVE_INOS}), -EINVAL);
+    assert_int_equal(
+        apply(&f, (struct meta_request){.op = META_RESERVE_INOS, .count = META_RESERVE_MAX + 1}),
+        -EINVAL);
+    assert_int_equal(f.ns.volume.next_ino, before);
+
+    first = reserve(&f, 6);
+    assert_int_equal(first, before);
+    assert_int_equal(f.ns.volume.next_ino, before + 6);
+    for (size_t i = 0; i < ARRAY_SIZE(ops); i++, name[0]++) {
+        assert_int_equal(make_as(&f, ops[i], name, first + i, &attr), 0);
+        assert_int_equal(attr.ino, first + i);
+    }
+    inodes = f.ns.volume.inodes;
+    assert_int_equal(make_as(&f, META_CREATE, "x", first, &attr), -EINVAL);     /* in use */
+    assert_int_equal(make_as(&f, META_CREATE, "x", first - 1, &attr), -EINVAL); /* not ours */
+    assert_int_equal(make_as(&f, META_MKDIR, "x", first + 6, &attr), -EINVAL);
+    assert_int_equal(f.ns.volume.inodes, inodes);
+    assert_int_equal(make_as(&f, META_CREATE, "x", 0, &attr), 0); /* none was used up by failing */
+    assert_int_equal(attr.ino, first + 6);
+
+    second = reserve(&f, META_RESERVE_MAX); /* in place of the first block */
+    assert_int_equal(second, first + 7);
+    assert_int_equal(make_as(&f, META_CREATE, "y", first + 5, &attr), -EINVAL);
+    assert_int_equal(make_as(&f, META_CREATE, "y", second + META_RESERVE_MAX - 1, &attr), 0);
+
+    f.session = ns_apply(&f.ns, &open, ++f.index)->value; /* another session has none */
+    f.seq = 0;
+    assert_int_equal(make_as(&f, META_CREATE, "z", second, &attr), -EINVAL);
+    assert_int_equal(make_as(&f, META_CREATE, "z", 0, &attr), 0);
+    assert_int_equal(attr.ino, second + META_RESERVE_MAX);
+    teardown(&f);
+}
+
+/* Sent again, a reservation gives the same numbers and not others. */
+static void test_reserved_once(void **state)
+{
+    struct meta_request request = {.op = META_RESERVE_INOS, .count = 10};
+    struct fixture f;
+    uint64_t first, next;
+
+    (void)state;
+    setup(&f);
+    request.session = f.session;
+    request.seq = ++f.seq;
+    assert_int_equal(own(&f, request), 0);
+    first = f.reply->value;
+    next = f.ns.volume.next_ino;
+    assert_int_equal(own(&f, request), 0);
+    assert_int_equal(f.reply->value, first);
+    assert_int_equal(f.ns.volume.next_ino, next);
+    teardown(&f);
+}
+
 static void test_delete_queue_of_any_number(void **state)
 {
     static const uint64_t seqs[] = {UINT64_MAX, UINT64_MAX - 1, 7};
@@ -491,6 +581,7 @@ int main(void)
         cmocka_unit_test(test_steps),          cmocka_unit_test(test_rights),
         cmocka_unit_test(test_names),          cmocka_unit_test(test_xattrs),
         cmocka_unit_test(test_sticky),         cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_reserved_inos),  cmocka_unit_test(test_reserved_once),
         cmocka_unit_test(test_given_up_chunk),
     };
 
