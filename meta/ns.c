@@ -140,6 +140,7 @@ static void begin(struct ns *ns, const struct meta_request *request, uint64_t in
     ns->stamp = max_u64(request->stamp_time, ns->volume.time);
     ns->now = (request->flags & META_CLIENT_TIME) != 0 ? request->ctime : ns->stamp;
     ns->reply = (struct meta_reply){.index = index};
+    arena_reset(&ns->arena);
     buf_clear(&ns->attr);
     buf_clear(&ns->data);
     buf_clear(&ns->extents);
@@ -245,6 +246,7 @@ void ns_init(struct ns *ns, struct kv *kv)
 
 void ns_deinit(struct ns *ns)
 {
+    arena_deinit(&ns->arena);
     buf_deinit(&ns->attr);
     buf_deinit(&ns->data);
     buf_deinit(&ns->extents);

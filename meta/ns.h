@@ -10,6 +10,7 @@
  *
  * A reply and all it points to is good until the next call.
  */
+#include "base/arena.h"
 #include "meta/kv.h"
 #include "meta/record.h"
 
@@ -25,6 +26,8 @@ struct ns {
     uint64_t stamp;                 /* the leader's time of the request: never runs backwards */
     uint64_t now; /* for times of inodes: the stamp, or the client's (META_CLIENT_TIME) */
     struct meta_reply reply;
+    struct arena arena;             /* copies of records until the next request: one each of up to
+                                       META_COMMITS_MAX inodes with inline data, 4 MiB */
     struct buf attr, data, extents; /* of the reply */
     struct buf scratch;             /* a value being encoded */
     struct buf stored;              /* a reply given before */

@@ -257,7 +257,7 @@ int ns_commit(struct ns *ns)
         return r;
     }
     while (reader.at < reader.end) {
-        cleanup(inode_deinit) struct inode inode = {0};
+        struct inode inode = {0};
         struct meta_commit_result result = {0};
         struct meta_commit commit;
 

@@ -75,7 +75,7 @@ static void insert_new(struct ns *ns, struct inode *dir, struct inode *inode)
 static int open_existing(struct ns *ns, uint64_t ino)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     unsigned mask = 0;
     int r;
 
@@ -110,7 +110,7 @@ static int open_existing(struct ns *ns, uint64_t ino)
 
 static int make_node(struct ns *ns, uint32_t mode, uint64_t rdev, struct slice content)
 {
-    cleanup(inode_deinit) struct inode dir = {0};
+    struct inode dir = {0};
     struct inode inode;
     struct dentry dentry;
     bool there;
@@ -181,8 +181,8 @@ int ns_symlink(struct ns *ns)
 
 int ns_link(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode dir = {0};
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode dir = {0};
+    struct inode inode = {0};
     struct dentry dentry;
     bool there;
     int r;

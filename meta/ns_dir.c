@@ -140,8 +140,8 @@ int may_remove(const struct meta_request *request, const struct inode *dir,
 int ns_lookup(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode dir = {0};
-    cleanup(inode_deinit) struct inode child = {0};
+    struct inode dir = {0};
+    struct inode child = {0};
     struct dentry dentry;
     int r;
 
@@ -182,7 +182,7 @@ int ns_lookup(struct ns *ns)
 int ns_getattr(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     unsigned mask = 0;
     int r;
 
@@ -208,7 +208,7 @@ int ns_getattr(struct ns *ns)
 
 int ns_readlink(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     int r;
 
     r = inode_get(ns, ns->request->ino, &inode);
@@ -226,7 +226,7 @@ int ns_readlink(struct ns *ns)
 /* Appends one entry; `attrs`: also what its inode says. */
 static void add_entry(struct ns *ns, const struct dentry *dentry, struct buf *name, bool attrs)
 {
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct meta_dirent entry = {
         .ino = dentry->ino, .cookie = dentry->hash, .mode = dentry->type, .name = buf_slice(name)};
 
@@ -243,7 +243,7 @@ static void add_entry(struct ns *ns, const struct dentry *dentry, struct buf *na
 int ns_readdir(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode dir = {0};
+    struct inode dir = {0};
     cleanup(buf_deinit) struct buf name = {0};
     unsigned max =
         request->count > 0 && request->count < META_READDIR_MAX ? request->count : META_READDIR_MAX;

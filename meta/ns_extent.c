@@ -256,7 +256,7 @@ void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint6
 int ns_extents(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     int r;
 
     r = inode_get(ns, request->ino, &inode);

@@ -3,11 +3,6 @@
 
 #include "base/assert.h"
 
-void inode_deinit(struct inode *inode)
-{
-    buf_deinit(&inode->bytes);
-}
-
 int inode_get(struct ns *ns, uint64_t ino, struct inode *out_inode)
 {
     struct record_key key = record_key_inode(ino);
@@ -17,9 +12,7 @@ int inode_get(struct ns *ns, uint64_t ino, struct inode *out_inode)
         return -ESTALE;
     }
     out_inode->ino = ino;
-    buf_clear(&out_inode->bytes);
-    buf_append_slice(&out_inode->bytes, value);
-    return record_inode_decode(&out_inode->r, buf_slice(&out_inode->bytes));
+    return record_inode_decode(&out_inode->r, arena_copy(&ns->arena, value));
 }
 
 int inode_get_dir(struct ns *ns, uint64_t ino, struct inode *out_inode)

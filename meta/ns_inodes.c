@@ -21,9 +21,7 @@ static bool next_inode(struct ns *ns, uint64_t from, uint64_t to, struct inode *
         return false;
     }
     out_inode->ino = record_key_number(key, 0);
-    buf_clear(&out_inode->bytes);
-    buf_append_slice(&out_inode->bytes, value);
-    return record_inode_decode(&out_inode->r, buf_slice(&out_inode->bytes)) == 0;
+    return record_inode_decode(&out_inode->r, arena_copy(&ns->arena, value)) == 0;
 }
 
 /* With its attributes, as GETATTR with META_WANT_DATA gives it. */
@@ -55,7 +53,7 @@ static void add_file(struct ns *ns, const struct inode *inode, struct buf *recor
 int ns_inodes(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     cleanup(buf_deinit) struct buf records = {0};
     uint64_t next = request->ino;
 

@@ -6,10 +6,10 @@
 
 #include <errno.h>
 
+/* A copy; what r borrows lives in ns->arena, as long as the request. */
 struct inode {
     uint64_t ino;
     struct record_inode r;
-    struct buf bytes; /* what r borrows from */
 };
 
 enum { MAY_EXEC = 1, MAY_WRITE = 2, MAY_READ = 4 };
@@ -38,8 +38,7 @@ static inline bool extent_is_journalled(const struct extent *extent)
 }
 
 /* ---- ns_inode.c ---- */
-void inode_deinit(struct inode *inode);
-/* -ESTALE when there is none. Zero *out_inode first; inode_deinit ends it. */
+/* -ESTALE when there is none. */
 int must_check inode_get(struct ns *ns, uint64_t ino, struct inode *out_inode);
 /* The same, for a directory: also -ENOTDIR. */
 int must_check inode_get_dir(struct ns *ns, uint64_t ino, struct inode *out_inode);

@@ -164,7 +164,7 @@ int ns_settle(struct ns *ns)
 {
     struct slice data = ns->request->data;
     struct schema_reader reader = {data.data, data.data + data.size, false};
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct meta_settle settle;
     bool failed = false;
     int r;

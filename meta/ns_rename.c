@@ -8,14 +8,6 @@ struct rename {
     bool same_dir, replaces, exchange;
 };
 
-static void rename_deinit(struct rename *rename)
-{
-    inode_deinit(&rename->from_dir);
-    inode_deinit(&rename->to_dir);
-    inode_deinit(&rename->moved);
-    inode_deinit(&rename->victim);
-}
-
 static struct inode *target_dir(struct rename *rename)
 {
     return rename->same_dir ? &rename->from_dir : &rename->to_dir;
@@ -74,7 +66,7 @@ static int load_names(struct ns *ns, struct rename *rename)
 static int is_below(struct ns *ns, uint64_t dir, uint64_t top)
 {
     for (unsigned depth = 0; depth < META_DEPTH_MAX; depth++) {
-        cleanup(inode_deinit) struct inode inode = {0};
+        struct inode inode = {0};
         int r;
 
         if (dir == top) {
@@ -213,7 +205,7 @@ static void do_move(struct ns *ns, struct rename *rename)
 
 int ns_rename(struct ns *ns)
 {
-    cleanup(rename_deinit) struct rename rename = {0};
+    struct rename rename = {0};
     int r;
 
     r = load_dirs(ns, &rename);

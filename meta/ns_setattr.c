@@ -86,7 +86,7 @@ int ns_setattr(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
     uint32_t valid = request->valid;
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     int r;
 
     r = inode_get(ns, request->ino, &inode);

@@ -96,8 +96,8 @@ static int find_victim(struct ns *ns, struct inode *dir, struct inode *victim,
 
 int ns_unlink(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode dir = {0};
-    cleanup(inode_deinit) struct inode victim = {0};
+    struct inode dir = {0};
+    struct inode victim = {0};
     struct dentry dentry;
     int r;
 
@@ -117,8 +117,8 @@ int ns_unlink(struct ns *ns)
 
 int ns_rmdir(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode dir = {0};
-    cleanup(inode_deinit) struct inode victim = {0};
+    struct inode dir = {0};
+    struct inode victim = {0};
     struct dentry dentry;
     int r;
 
@@ -144,7 +144,7 @@ int ns_rmdir(struct ns *ns)
 static void free_orphan(struct ns *ns, uint64_t ino, unsigned *budget)
 {
     struct record_key key = record_key_orphan(ino);
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct slice value;
     bool gone = true;
 

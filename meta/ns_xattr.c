@@ -110,7 +110,7 @@ void xattrs_free(struct ns *ns, uint64_t ino)
 
 int ns_getxattr(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct xattr xattr;
     unsigned n;
     int r;
@@ -131,7 +131,7 @@ int ns_getxattr(struct ns *ns)
 
 int ns_listxattr(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct xattr xattr = {0};
     unsigned n = 0;
     int r;
@@ -168,7 +168,7 @@ int ns_setxattr(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
     struct record_xattr record = {.name = request->name, .value = request->data};
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     struct record_key key;
     struct xattr xattr;
     unsigned n;
@@ -207,7 +207,7 @@ int ns_setxattr(struct ns *ns)
 
 int ns_removexattr(struct ns *ns)
 {
-    cleanup(inode_deinit) struct inode inode = {0};
+    struct inode inode = {0};
     int r;
 
     r = inode_get(ns, ns->request->ino, &inode);
