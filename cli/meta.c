@@ -106,6 +106,9 @@ static void complain(const struct member_view *leader, uint32_t to, int r)
     } else if (r == -EHOSTDOWN) {
         cli_error("metadata server %u cannot lead: %u, which leads, does not hear it", to,
                   leader->id);
+    } else if (r == -EINVAL) {
+        cli_error("metadata server %u is no other voting member of the group; see `keelfs status`",
+                  to);
     } else {
         cli_error("metadata server %u, which leads, refuses: %s", leader->id, err_text(r));
     }

@@ -30,8 +30,9 @@
 #define META_PROPOSALS_MAX       4096               /* not applied yet; above: the client retries */
 #define META_READS_MAX           4096               /* waiting for their read index */
 #define META_SERVER_DOWN_NS      (5 * NS_PER_S)
-#define META_GC_BATCH            1024 /* chunks in one delete and one log entry: 16 KiB */
-#define META_SNAPSHOT_PAGES      64   /* page cache of a tree that a snapshot reads */
+#define META_GC_BATCH            1024    /* chunks in one delete and one log entry: 16 KiB */
+#define META_DISK_RESERVE        MiB(64) /* free beside a state that is received: a log segment */
+#define META_SNAPSHOT_PAGES      64      /* page cache of a tree that a snapshot reads */
 #define META_LEAVE_TELL_NS       (100 * NS_PER_MS) /* 2 x META_CLIENT_RETRY_NS: who leads now */
 #define META_DESCRIBE_MAX        100               /* sessions listed by the admin socket */
 #define META_STOP_POLL_NS        (2 * NS_PER_MS)

@@ -88,12 +88,13 @@ void server_checkpoint_if_due(struct meta_server *server);
 void server_load_state(struct meta_server *server);
 
 /* ---- meta_server_snapshot.c ---- */
-int must_check server_snapshot_begin(struct raft_machine *machine, uint64_t *out_index,
-                                     uint64_t *out_term, void **out_cursor);
+int must_check server_snapshot_begin(struct raft_machine *machine,
+                                     struct raft_snapshot *out_snapshot, void **out_cursor);
 int must_check server_snapshot_read(struct raft_machine *machine, void *cursor,
                                     struct buf *out_frame);
 void server_snapshot_end(struct raft_machine *machine, void *cursor);
-int must_check server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t term);
+int must_check server_restore_begin(struct raft_machine *machine,
+                                    const struct raft_snapshot *snapshot);
 int must_check server_restore_write(struct raft_machine *machine, struct slice frame);
 int must_check server_restore_finish(struct raft_machine *machine);
 /* What a broken restore has left. */

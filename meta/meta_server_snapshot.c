@@ -35,7 +35,7 @@ struct btree_config server_tree_config(const struct meta_server *server, const c
     return config;
 }
 
-int server_snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uint64_t *out_term,
+int server_snapshot_begin(struct raft_machine *machine, struct raft_snapshot *out_snapshot,
                           void **out_cursor)
 {
     struct meta_server *server = server_of(machine);
@@ -47,8 +47,8 @@ int server_snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uin
         mem_free(cursor);
         return r;
     }
-    *out_index = cursor->view.applied_index;
-    *out_term = cursor->view.applied_term;
+    *out_snapshot = (struct raft_snapshot){cursor->view.applied_index, cursor->view.applied_term,
+                                           cursor->view.space.blocks * BTREE_BLOCK};
     *out_cursor = cursor;
     return 0;
 }
@@ -94,13 +94,33 @@ void server_restore_drop(struct meta_server *server)
     }
 }
 
-int server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t term)
+/* The old state stays until the new one is whole: both must fit. */
+static int check_room(struct meta_server *server, uint64_t bytes)
+{
+    struct env_io io = {.type = ENV_IO_STAT, .path = server->config.dir};
+    int64_t r = env_io_now(server->env, &io);
+
+    if (r < 0 || io.free_bytes >= bytes + META_DISK_RESERVE) {
+        return 0; /* when it cannot be told, the write tells */
+    }
+    LOG_ERROR(server->env, "meta",
+              "no room for the whole state from another server, this one stays behind dir=%s "
+              "free=%" PRIu64 " needed=%" PRIu64,
+              server->config.dir, io.free_bytes, bytes + META_DISK_RESERVE);
+    return -ENOSPC;
+}
+
+int server_restore_begin(struct raft_machine *machine, const struct raft_snapshot *snapshot)
 {
     struct meta_server *server = server_of(machine);
     struct btree_config config = server_tree_config(server, server->new_path);
     int r;
 
     server_restore_drop(server);
+    r = check_room(server, snapshot->bytes);
+    if (r < 0) {
+        return r;
+    }
     r = env_path_now(server->env, ENV_IO_UNLINK, server->new_path, NULL);
     if (r < 0 && r != -ENOENT) {
         return r;
@@ -112,9 +132,9 @@ int server_restore_begin(struct raft_machine *machine, uint64_t index, uint64_t 
         server->restoring = NULL;
         return r;
     }
-    server->restore_index = index;
-    server->restore_term = term;
-    LOG_INFO(server->env, "meta", "receiving the whole state index=%" PRIu64, index);
+    server->restore_index = snapshot->index;
+    server->restore_term = snapshot->term;
+    LOG_INFO(server->env, "meta", "receiving the whole state index=%" PRIu64, snapshot->index);
     return 0;
 }
 

@@ -45,9 +45,15 @@
 
 #define RAFT_SNAPSHOT_FRAME_MAX  MiB(1)
 #define RAFT_SNAPSHOT_TIMEOUT_NS (10 * NS_PER_S) /* one frame, its restore included */
+#define RAFT_SNAPSHOT_RETRY_NS   (100 * NS_PER_MS)
+#define RAFT_SNAPSHOT_BROKEN_NS                                                                    \
+    (20 * NS_PER_S)                           /* the frame is sent again so long, then all of it */
+#define RAFT_SNAPSHOT_PAUSE_NS (1 * NS_PER_S) /* after one that failed */
+/* Half of a gigabit link, and of what a slow disk writes. */
+#define RAFT_SNAPSHOT_RATE MiB(64) /* bytes in a second */
 
-#define RAFT_GUESTS_MAX          4 /* connections to candidates that are no members for us */
-#define RAFT_GUEST_NS            (10 * NS_PER_S)
+#define RAFT_GUESTS_MAX    4 /* connections to candidates that are no members for us */
+#define RAFT_GUEST_NS      (10 * NS_PER_S)
 
 /* The log on disk. 64 MiB: about 10 s of heavy metadata load; two spares hide preparation. */
 #define RAFT_LOG_SEGMENT_BYTES MiB(64)

@@ -412,7 +412,7 @@ void raft_node_compacted(struct raft_node *node, uint64_t index)
     node->compacted = index;
     raft_compact(&node->raft,
                  /* The member that receives a snapshot goes on from there. */
-                 node->snapshot_out.active ? min_u64(index, node->snapshot_out.index) : index,
+                 node->snapshot_out.active ? min_u64(index, node->snapshot_out.what.index) : index,
                  RAFT_TAIL_KEEP_BYTES);
     raft_log_compact(&node->log, index);
 }
@@ -587,6 +587,7 @@ void raft_node_close(struct raft_node *node)
     env_timer_stop(node->env, &node->tick);
     env_timer_stop(node->env, &node->turn);
     drop_waiting(node);
+    raft_node_snapshot_close(node);
     raft_node_close_links(node);
     raft_node_free_peers(node);
     raft_log_close(&node->log);

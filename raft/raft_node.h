@@ -37,6 +37,13 @@ struct raft_node_config {
     uint64_t log_segment_bytes;         /* 0 = RAFT_LOG_SEGMENT_BYTES */
 };
 
+/* The state after the entry (index, term). */
+struct raft_snapshot {
+    uint64_t index;
+    uint64_t term;
+    uint64_t bytes; /* that it takes on a disk, about */
+};
+
 /* The replicated state machine; implemented by the owner, embedded in its struct. */
 struct raft_machine {
     /* In order, committed, exactly once per start. An empty command is a leader's no-op. */
@@ -55,15 +62,15 @@ struct raft_machine {
     /* A whole-state stream for a member that is too far behind. At most one outgoing and one
      * incoming at a time. Reading: frames of at most RAFT_SNAPSHOT_FRAME_MAX; empty = end. The
      * cursor's state is that of *out_index, whatever is applied meanwhile. */
-    int (*snapshot_begin)(struct raft_machine *machine, uint64_t *out_index, uint64_t *out_term,
+    int (*snapshot_begin)(struct raft_machine *machine, struct raft_snapshot *out_snapshot,
                           void **out_cursor);
     int (*snapshot_read)(struct raft_machine *machine, void *cursor, struct buf *out_frame);
     void (*snapshot_end)(struct raft_machine *machine, void *cursor);
     /* Until restore_finish the old state stays and goes on: the stream may break off for good when
      * another leader has the entries themselves. What is finished is always newer than what was
-     * applied. A restore that breaks off is begun anew with restore_begin. restore_finish: durable
-     * when it returns 0. */
-    int (*restore_begin)(struct raft_machine *machine, uint64_t index, uint64_t term);
+     * applied. A restore that breaks off is begun anew with restore_begin, which refuses with
+     * -ENOSPC what will not fit. restore_finish: durable when it returns 0. */
+    int (*restore_begin)(struct raft_machine *machine, const struct raft_snapshot *snapshot);
     int (*restore_write)(struct raft_machine *machine, struct slice frame);
     int (*restore_finish)(struct raft_machine *machine);
 };
@@ -104,13 +111,19 @@ struct raft_held {
 struct raft_snapshot_out {
     bool active;
     uint32_t wanted; /* member that needs one; 0 = none */
-    struct raft_link *link;
+    uint32_t to;
     void *cursor;
-    uint64_t index;
-    uint64_t term;
+    struct raft_snapshot what;
+    uint64_t leader_term; /* a stream ends with the leadership */
     uint64_t stream_id;
-    uint64_t frame_no;
-    bool last; /* the end frame is in flight */
+    uint64_t frame_no;        /* of the frame in flight */
+    uint64_t sent_bytes;      /* before it */
+    uint64_t began_ns;        /* with sent_bytes it gives the pace */
+    uint64_t broken_since_ns; /* the frame in flight was lost then; 0 = not */
+    uint64_t pause_until_ns;  /* no stream begins before */
+    bool last;                /* the end frame is in flight */
+    struct env_timer pace;
+    uint64_t resumed; /* counter: frames that arrived after they were lost */
     struct buf frame;
     struct buf body;
     struct rpc_call call;
@@ -122,8 +135,7 @@ struct raft_snapshot_in {
     uint32_t from;
     uint64_t stream_id;
     uint64_t next_frame;
-    uint64_t index;
-    uint64_t term;
+    struct raft_snapshot what;
 };
 
 struct raft_node {

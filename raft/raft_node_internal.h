@@ -24,4 +24,5 @@ void raft_node_close_links(struct raft_node *node);
 
 /* raft_node_snapshot.c */
 void raft_node_snapshot_begin(struct raft_node *node);
+void raft_node_snapshot_close(struct raft_node *node);
 void raft_node_snapshot_receive(struct raft_node *node, struct rpc_request *request);

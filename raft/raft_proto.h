@@ -40,7 +40,9 @@ SCHEMA_DEFINE(raft_wire, RAFT_WIRE);
     F(u64, frame_no, 0, 1)                                                                         \
     F(u64, index, 0, 1)                                                                            \
     F(u64, index_term, 0, 1)                                                                       \
-    F(bool, last, 0, 1)
+    F(bool, last, 0, 1)                                                                            \
+    F(u64, bytes, 0, 2)
+/* bytes: about so much room the whole state takes. */
 
 SCHEMA_DEFINE(raft_snapshot_wire, RAFT_SNAPSHOT_WIRE);
 

@@ -145,7 +145,7 @@ static void role_changed(struct raft_machine *machine, bool is_leader, uint64_t 
     member->world->elections += is_leader;
 }
 
-static int snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uint64_t *out_term,
+static int snapshot_begin(struct raft_machine *machine, struct raft_snapshot *out_snapshot,
                           void **out_cursor)
 {
     struct member *member = member_of(machine);
@@ -153,19 +153,18 @@ static int snapshot_begin(struct raft_machine *machine, uint64_t *out_index, uin
 
     copy[0] = member->state;
     copy[1] = (struct state){0}; /* its index counts frames */
-    *out_index = member->state.index;
-    *out_term = member->state.term;
+    *out_snapshot = (struct raft_snapshot){member->state.index, member->state.term, 0};
     *out_cursor = copy;
     return 0;
 }
 
-/* The same frame three times, then the end. */
+/* The same frame many times, so that connections break in between, then the end. */
 static int snapshot_read(struct raft_machine *machine, void *cursor, struct buf *out_frame)
 {
     struct state *copy = cursor;
 
     (void)machine;
-    if (copy[1].index < 3) {
+    if (copy[1].index < 20) {
         buf_append(out_frame, &copy[0], sizeof(copy[0]));
         copy[1].index++;
     }
@@ -178,11 +177,11 @@ static void snapshot_end(struct raft_machine *machine, void *cursor)
     mem_free(cursor);
 }
 
-static int restore_begin(struct raft_machine *machine, uint64_t index, uint64_t term)
+static int restore_begin(struct raft_machine *machine, const struct raft_snapshot *snapshot)
 {
     struct member *member = member_of(machine);
 
-    member->incoming = (struct state){index, term, 0, {0}};
+    member->incoming = (struct state){snapshot->index, snapshot->term, 0, {0}};
     return 0;
 }
 
@@ -564,7 +563,7 @@ static void configure(struct world *world)
     world->changes = rng_percent(rng, 60);
     if (rng_percent(rng, 50)) {
         faults->net_max_ns = NS_PER_MS + rng_below(rng, 20 * NS_PER_MS);
-        faults->reset_per_million = (unsigned)rng_below(rng, 2000);
+        faults->reset_per_million = (unsigned)rng_below(rng, rng_percent(rng, 30) ? 20000 : 2000);
         faults->disk_max_ns = NS_PER_MS + rng_below(rng, 10 * NS_PER_MS);
     }
 }
@@ -692,6 +691,43 @@ static void test_failover(void **state)
     assert_true(took[ARRAY_SIZE(took) / 2] < 200 * NS_PER_MS);
 }
 
+/* Connections break all the time while a member gets the whole state: the stream goes on where it
+ * was. */
+static void test_snapshot_resumes(void **state)
+{
+    struct world *world = mem_zalloc(sizeof(*world));
+    struct member *leader;
+
+    (void)state;
+    world->sim = sim_new(77);
+    world->count = world->initial = 3;
+    world->committed = mem_zalloc(INDEX_MAX * sizeof(*world->committed));
+    for (unsigned i = 0; i < world->count; i++) {
+        start_member(world, i);
+    }
+    run(world, 2 * NS_PER_S);
+    assert_int_equal(change_one(leader_of(world), RAFT_CHANGE_ADD, 4), 0);
+    run(world, NS_PER_S);
+    for (unsigned i = 0; i < world->count; i++) { /* what they keep in memory begins anew */
+        sim_crash(world->sim, i, SIM_KILL);
+        sim_restart(world->sim, i);
+        start_member(world, i);
+    }
+    run(world, 2 * NS_PER_S);
+    world->members[world->count].joins = true;
+    start_member(world, world->count++);
+    sim_faults(world->sim)->reset_per_million = 20000;
+    leader = leader_of(world);
+    while (world->snapshots == 0 && leader == leader_of(world)) {
+        run(world, NS_PER_MS);
+        check(world, sim_now(world->sim) < 60 * NS_PER_S, "the snapshot does not arrive");
+    }
+    assert_true(leader->node->snapshot_out.resumed > 0);
+    sim_free(world->sim);
+    mem_free(world->committed);
+    mem_free(world);
+}
+
 static void test_seeds(void **state)
 {
     struct world totals = {0};
@@ -724,6 +760,7 @@ static void test_seeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_failover),
+                                       cmocka_unit_test(test_snapshot_resumes),
                                        cmocka_unit_test(test_seeds)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
