@@ -61,8 +61,18 @@ void sim_restart(struct sim *sim, unsigned node);
 bool sim_up(const struct sim *sim, unsigned node);
 /* It ended itself by env_fatal since the last restart. */
 bool sim_died(const struct sim *sim, unsigned node);
+/* The node does nothing until then (SIGSTOP, a paused machine); what comes waits. */
+void sim_pause(struct sim *sim, unsigned node, uint64_t until_ns);
+/* Its monotonic clock runs `drift_ppm` fast (or slow) and is `offset_ns` ahead. When nothing has
+ * been started on it yet. */
+void sim_set_clock(struct sim *sim, unsigned node, uint64_t offset_ns, int drift_ppm);
+/* Its wall clock jumps. */
+void sim_jump_wall(struct sim *sim, unsigned node, int64_t by_ns);
+/* What goes that way takes so much longer. */
+void sim_slow(struct sim *sim, unsigned from, unsigned to, uint64_t extra_ns);
 /* One way; also while connections are open. */
 void sim_cut(struct sim *sim, unsigned from, unsigned to, bool cut);
+/* No link is cut or slow, nobody is paused. */
 void sim_heal(struct sim *sim);
 /* Crash (SIM_POWER) as soon as the node submits its n-th write, sync or path operation from now;
  * 0 = never. */

@@ -11,6 +11,7 @@
 
 struct sim_event {
     struct heap_node heap;
+    struct list_node node_deferred;
     struct sim_node *node; /* whose code runs; dropped when it has died meanwhile */
     uint64_t epoch;
     void (*run)(struct sim_event *event);
@@ -72,6 +73,7 @@ struct sim_end {
     uint64_t own_ns;    /* completions on this end come in order */
     uint64_t stalled_ns;
     bool closing; /* closed() is scheduled, nothing else is delivered */
+    struct sim_event *closed;
     bool reading; /* a delivery is scheduled */
     int status;
 };
@@ -93,6 +95,12 @@ struct sim_node {
     struct heap timers;
     struct sim_disk disk;
     struct list in_io; /* env_io submitted, in order */
+    uint64_t paused_until_ns;
+    struct list deferred; /* sim_event: came while it was paused */
+    uint64_t clock_offset_ns;
+    int64_t clock_ppm;
+    uint64_t timer_key, timer_ns; /* of the first timer: its local time, and when that is */
+    int64_t wall_offset_ns;
 };
 
 struct sim {
@@ -102,6 +110,7 @@ struct sim {
     struct sim_node nodes[SIM_NODES_MAX];
     struct sim_faults faults;
     bool cut[SIM_NODES_MAX][SIM_NODES_MAX];
+    uint64_t slow_ns[SIM_NODES_MAX][SIM_NODES_MAX];
     struct list ends;
     struct list listeners;
     struct sim_node *running;

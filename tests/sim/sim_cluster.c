@@ -234,6 +234,8 @@ void client_start(unsigned slot)
 /* What was known of it is not true of the next one. */
 static void forget_client(struct client *client)
 {
+    world->counts.sessions_lost += client->mount->meta.sessions_lost;
+    world->counts.resends += client->mount->meta.resends;
     programs_drop(client);
     kernel_free(client->kernel);
     data_client_gone(client);

@@ -52,16 +52,13 @@ struct client {
 };
 
 /* What happened, by kind: printed, and required not to be zero over all seeds. */
+/* clang-format off */
 #define SIM_COUNTS(X)                                                                              \
-    X(calls)                                                                                       \
-    X(errors)                                                                                      \
-    X(applied)                                                                                     \
-    X(reads_checked)                                                                               \
-    X(reads_skipped)                                                                               \
-    X(fsyncs)                                                                                      \
-    X(cells_checked)                                                                               \
-    X(kills)                                                                                       \
-    X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections) X(sessions_lost)
+    X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
+    X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
+    X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
+    X(sessions_lost) X(resends)
+/* clang-format on */
 
 struct sim_counts {
 #define SIM_COUNT_MEMBER(name) uint64_t name;
