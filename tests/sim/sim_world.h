@@ -57,7 +57,8 @@ struct client {
     X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
     X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
     X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
-    X(sessions_lost) X(resends)
+    X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
+    X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
 /* clang-format on */
 
 struct sim_counts {
@@ -154,8 +155,24 @@ void witness_client_gone(const struct client *client);
  * answered since. */
 uint64_t witness_ops_started(const struct client *client);
 uint64_t witness_ops_told(const struct client *client);
+/* Is there a change of names or attributes that it waits for? */
+bool witness_asking(const struct client *client);
 /* The least index that a call beginning now must reflect. */
 uint64_t witness_floor(void);
+
+/* ---- sim_promise.c: what mounts answer by themselves ---- */
+/* An operation was applied. */
+void promise_applied(const struct meta_request *request);
+/* A mutation of this client sets out. */
+void promise_started(const struct client *client, uint64_t session);
+/* LOOKUP (dir, name) or GETATTR (dir 0) was answered without asking. error: 0 or negative. */
+void promise_made(const struct client *client, uint64_t dir, const char *name, int error,
+                  const struct meta_attr *attr);
+/* A kernel uses what it has cached: as good as an answer that is given now. */
+void check_cached_name(const struct client *client, uint64_t dir, const char *name, uint64_t ino);
+void check_cached_attr(const struct client *client, const struct meta_attr *attr, uint64_t floor);
+/* Operations of anybody else so far. */
+uint64_t promise_others(const struct client *client);
 
 /* ---- sim_data.c: what files hold ---- */
 struct data_mark; /* what an fsync that begins now must make durable */
@@ -165,11 +182,16 @@ struct data_read {
     uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
+/* Has it written what is not committed? */
+bool data_pending(const struct client *client, uint64_t ino);
 /* Around each write and truncate: a read beside it may see either. */
 void data_change_begin(struct client *client, uint64_t ino);
 void data_change_end(struct client *client, uint64_t ino);
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
 void data_truncated(struct client *client, uint64_t ino, uint64_t size);
+/* A truncate has ended so: interrupted, it may still happen, and reads may see either from now on.
+ */
+void data_unsure(struct client *client, uint64_t ino, int error);
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino);
 void data_sync_end(struct client *client, struct data_mark *mark, int error);
 struct data_read data_read_begin(const struct client *client, uint64_t ino, uint64_t floor);
