@@ -24,6 +24,7 @@ struct sim_inode {
     struct buf live;
     struct buf durable;
     size_t dirty_from, dirty_to; /* of live, not yet durable */
+    bool spoils;                 /* its writes may get lost or go elsewhere */
     unsigned refs;
     bool locked;
 };
@@ -60,6 +61,7 @@ struct sim_disk {
     struct list files; /* open */
     uint64_t path_ns;  /* path operations complete in order */
     uint64_t crash_at_io;
+    struct sim_disk_faults faults;
 };
 
 struct sim_end {

@@ -310,6 +310,7 @@ static void one_turn(uint64_t until_ns)
     if (sim_now(world->sim) >= faults_wake_ns()) {
         faults_run();
     }
+    faults_notice();
     start_ready_clients();
     programs_run();
     check_event();

@@ -111,6 +111,14 @@ void data_unsure(struct client *client, uint64_t ino, int error)
     written_of(client, ino)->unsure |= error == -EINTR;
 }
 
+void data_error(struct client *client, uint64_t ino, int error)
+{
+    if (error == -ENOSPC || error == -EIO) {
+        data_truncated(client, ino, 0);
+        written_of(client, ino)->unsure = true;
+    }
+}
+
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino)
 {
     struct written *written = written_of(client, ino);
@@ -147,6 +155,7 @@ void data_sync_end(struct client *client, struct data_mark *mark, int error)
         }
     }
     world->counts.fsyncs += error == 0;
+    data_error(client, mark->ino, error);
     list_remove(&mark->node);
     mem_free(mark->seqs);
     mem_free(mark);
@@ -204,7 +213,7 @@ static void check_cell(const struct client *client, const struct data_read *read
     if (tag != 0 && tag >> MODEL_TAG_BITS == client->incarnation && (uint32_t)tag == own) {
         return;
     }
-    if (own != 0 && committed < own) {
+    if (own != 0 && committed < own && !world->lossy) {
         bad_cell(client, read, cell, tag, "not what it has written");
     }
     if (inode == NULL ? tag != 0 : !model_was(inode, cell, tag, read->floor)) {

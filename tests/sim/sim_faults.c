@@ -23,7 +23,7 @@ static enum sim_crash_kind any_kind(void)
     return power ? SIM_POWER : SIM_KILL;
 }
 
-static void comes_back(unsigned node)
+void faults_comes_back(unsigned node)
 {
     faults.back_ns[node] = sim_now(world->sim) + rng_below(&world->rng, 8 * NS_PER_S);
 }
@@ -33,7 +33,7 @@ static void kill_meta(unsigned i)
     if (sim_up(world->sim, meta_node_of(i))) {
         meta_kill(i, any_kind());
         world->counts.meta_down++;
-        comes_back(meta_node_of(i));
+        faults_comes_back(meta_node_of(i));
     }
 }
 
@@ -42,7 +42,7 @@ static void kill_chunk(unsigned i)
     if (sim_up(world->sim, chunk_node_of(i))) {
         chunk_kill(i, any_kind());
         world->counts.chunk_down++;
-        comes_back(chunk_node_of(i));
+        faults_comes_back(chunk_node_of(i));
     }
 }
 
@@ -51,7 +51,7 @@ static void kill_client(unsigned i)
     if (sim_up(world->sim, world->clients[i].node) && world->clients[i].mount != NULL) {
         client_kill(i, any_kind());
         world->counts.client_down++;
-        comes_back(world->clients[i].node);
+        faults_comes_back(world->clients[i].node);
     }
 }
 
@@ -158,6 +158,27 @@ static void draw_clocks(void)
 
 /* ---- what comes when ---- */
 
+/* Servers that ended themselves, because their disk failed. */
+static void notice_dead(void)
+{
+    for (unsigned node = 0; node < world->meta_count + world->chunk_count; node++) {
+        if (!sim_died(world->sim, node) || faults.back_ns[node] != 0) {
+            continue;
+        }
+        if (!faults_excuse(node)) {
+            violation("node %u has ended itself", node);
+        }
+        world->counts.died++;
+        trace("node %u has ended itself", node);
+        if (node < world->meta_count) {
+            world->metas[node].server = NULL;
+        } else {
+            world->chunks[node - world->meta_count].server = NULL;
+        }
+        faults_comes_back(node);
+    }
+}
+
 static void trouble(void)
 {
     unsigned dice = any(faults.kinds);
@@ -178,6 +199,8 @@ static void trouble(void)
         pause_one();
     } else if (dice < 110) {
         jump_wall();
+    } else {
+        disks_trouble();
     }
 }
 
@@ -206,8 +229,9 @@ void faults_draw(void)
 {
     faults.pause_ns = NS_PER_S / 2 + rng_below(&world->rng, 8 * NS_PER_S);
     faults.next_ns = sim_now(world->sim) + 2 * NS_PER_S;
-    faults.kinds = rng_percent(&world->rng, 30) ? 70 : 115;
+    faults.kinds = rng_percent(&world->rng, 30) ? 70 : 125;
     draw_clocks();
+    disks_draw();
     if (rng_percent(&world->rng, 60)) {
         sim_faults(world->sim)->reset_per_million = any(500);
         sim_faults(world->sim)->net_slow_percent = any(5);
@@ -229,6 +253,13 @@ uint64_t faults_wake_ns(void)
     return wake;
 }
 
+void faults_notice(void)
+{
+    if (!world->healed) {
+        notice_dead();
+    }
+}
+
 void faults_run(void)
 {
     bring_back(/* all= */ false);
@@ -246,6 +277,8 @@ void faults_heal(void)
     trace("everything is healed");
     sim_heal(world->sim);
     sim_faults(world->sim)->reset_per_million = 0;
+    disks_heal();
+    notice_dead();
     bring_back(/* all= */ true);
     world->healed = true;
 }

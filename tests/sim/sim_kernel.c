@@ -80,6 +80,7 @@ int ask(struct waiting *waiting, struct kernel *kernel)
     while (!waiting->done) {
         process_wait();
     }
+    witness_returned(waiting->call.meta.reply.index);
     world->counts.calls++;
     world->counts.errors += waiting->call.error != 0;
     return -waiting->call.error;
@@ -320,7 +321,7 @@ int k_lookup(struct kernel *kernel, struct knode *dir, const char *name, struct 
 int k_stat(struct kernel *kernel, struct knode *node, struct meta_attr *out_attr)
 {
     struct waiting waiting = {.call = {.op = FS_GETATTR, .ino = node->ino}};
-    uint64_t floor = witness_floor();
+    uint64_t floor = witness_known();
     int r;
 
     if (kernel_now(kernel) < node->attr_until_ns) {

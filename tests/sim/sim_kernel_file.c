@@ -36,11 +36,17 @@ void pages_drop(struct knode *node, uint64_t from)
     node->pages = kept;
 }
 
+/* Who wants a folio waits for a READ that has it. */
+static void wait_for_reads(const struct knode *node)
+{
+    while (node->reading > 0) {
+        process_wait_until(sim_now(world->sim) + NS_PER_MS / 4);
+    }
+}
+
 void pages_invalidate(struct knode *node)
 {
-    while (node->reads > 0) {
-        process_wait_until(sim_now(world->sim) + NS_PER_MS);
-    }
+    wait_for_reads(node);
     pages_drop(node, 0);
 }
 
@@ -48,13 +54,15 @@ static void page_put(struct knode *node, uint64_t number, const uint8_t *bytes, 
 {
     uint8_t *page = mem_zalloc(PAGE);
 
-    memcpy(page, bytes, size);
+    if (size > 0) {
+        memcpy(page, bytes, size);
+    }
     mem_free(map_put(&node->pages, map_u64(number), page));
 }
 
 void pages_store(struct knode *node, struct slice contents)
 {
-    if (node->reads > 0) {
+    if (node->reading > 0 || node->writing > 0) {
         violation("deadlock: the mount puts pages of inode %" PRIu64
                   " while a request that waits for it has them locked",
                   node->ino);
@@ -108,6 +116,7 @@ static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
     }
     r = ask(&waiting, kernel);
     if (r == 0 && truncates) {
+        wait_for_reads(node);
         pages_truncate(node, 0);
     }
     if (r == 0) {
@@ -156,6 +165,8 @@ int k_close(struct kernel *kernel, struct kfile *file)
     struct waiting release = {.call = {.op = FS_RELEASE, .ino = file->node->ino}};
     int r = file->writable ? ask(&flush, kernel) : 0;
 
+    data_error(kernel->client, file->node->ino, r);
+
     (void)ask(&release, kernel);
     buf_deinit(&flush.out);
     buf_deinit(&release.out);
@@ -174,9 +185,10 @@ static int write_part(struct kernel *kernel, struct knode *node, uint64_t offset
         .call = {.op = FS_WRITE, .ino = node->ino, .offset = offset, .data = bytes}};
     int r;
 
-    node->reads++;
+    wait_for_reads(node);
+    node->writing++;
     r = ask(&waiting, kernel);
-    node->reads--;
+    node->writing--;
     if (r == 0) {
         pages_write(node, offset, bytes.data, bytes.size);
         node->attr.size = max_u64(node->attr.size, offset + bytes.size);
@@ -205,6 +217,7 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
             data_wrote(client, node->ino, offset + at, part, tag);
         }
     }
+    data_error(client, node->ino, r);
     data_change_end(client, node->ino);
     node_unlock(node);
     mem_free(bytes);
@@ -222,6 +235,7 @@ int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)
     data_change_begin(kernel->client, node->ino);
     data_truncated(kernel->client, node->ino, size); /* it may have happened from now on */
     r = ask(&waiting, kernel);
+    wait_for_reads(node);
     if (r == 0) {
         node->attr_version = ++kernel->version;
         node->attr = waiting.call.attr;
@@ -251,7 +265,10 @@ static int fill_pages(struct kernel *kernel, struct knode *node, uint64_t number
         count++;
     }
     waiting.call.size = count * PAGE;
-    node->reads++;
+    while (node->writing > 0) {
+        process_wait_until(sim_now(world->sim) + NS_PER_MS / 4);
+    }
+    node->reading++;
     r = ask(&waiting, kernel);
     for (uint64_t i = 0; r == 0 && i < count; i++) {
         uint64_t at = i * PAGE;
@@ -261,7 +278,7 @@ static int fill_pages(struct kernel *kernel, struct knode *node, uint64_t number
             page_put(node, number + i, waiting.out.data + at, got);
         }
     }
-    node->reads--;
+    node->reading--;
     buf_deinit(&waiting.out);
     return r;
 }

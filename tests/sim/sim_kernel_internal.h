@@ -16,10 +16,10 @@ struct knode {
     struct process *lock_queue[SIM_PROCESSES_MAX];
     unsigned lock_waiting;
     struct meta_attr attr;
-    uint64_t attr_until_ns; /* of the client's clock */
-    uint64_t attr_version;  /* changed here: replies to older questions are not taken */
-    struct map pages;       /* number -> PAGE bytes, up to date */
-    unsigned reads;         /* READs and WRITEs in flight: their folios are locked */
+    uint64_t attr_until_ns;    /* of the client's clock */
+    uint64_t attr_version;     /* changed here: replies to older questions are not taken */
+    struct map pages;          /* number -> PAGE bytes, up to date */
+    unsigned reading, writing; /* READs and WRITEs in flight: their folios are locked */
 };
 
 struct kdentry {

@@ -116,7 +116,7 @@ void check_cached_name(const struct client *client, uint64_t dir, const char *na
     const struct model_inode *inode = model_inode(&world->model, dir);
     const struct model_entry *entry;
 
-    if (!is_settled(client, inode, witness_floor()) || !S_ISDIR(inode->mode)) {
+    if (!is_settled(client, inode, witness_known()) || !S_ISDIR(inode->mode)) {
         return;
     }
     entry = model_entry(inode, slice_text(name));

@@ -31,6 +31,7 @@ static struct {
     struct applied *log;
     uint64_t size; /* indexes below have been applied by somebody */
     uint64_t floor;
+    uint64_t known;
     struct map replies; /* {hash of the question, index} -> hash of the answer + 1 */
     struct {
         uint64_t started, told, asked;
@@ -58,6 +59,16 @@ static uint64_t hash_command(struct slice command, uint64_t term)
 uint64_t witness_floor(void)
 {
     return witness.floor;
+}
+
+void witness_returned(uint64_t index)
+{
+    witness.known = max_u64(witness.known, index);
+}
+
+uint64_t witness_known(void)
+{
+    return witness.known;
 }
 
 static struct applied *at_index(uint64_t index)

@@ -58,6 +58,7 @@ struct client {
     X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
     X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
     X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
+    X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
     X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
 /* clang-format on */
 
@@ -83,6 +84,9 @@ struct world {
     struct model model;
     struct sim_counts counts;
     uint64_t trouble_until_ns;
+    unsigned
+        bad_chunk; /* the one chunk server whose disk spoils what it holds; none: chunk_count */
+    bool lossy;    /* a disk is full: what was not synced may get lost, and is told */
     bool healed;   /* no more trouble: every call must end */
     bool stopping; /* programs end after the call in hand */
     uint64_t trace_digest;
@@ -144,7 +148,18 @@ void workload_start(struct client *client);
 void faults_draw(void);
 void faults_run(void);
 uint64_t faults_wake_ns(void);
+/* After each event. */
+void faults_notice(void);
 void faults_heal(void);
+/* A node that is down starts again in a while. */
+void faults_comes_back(unsigned node);
+
+/* ---- sim_faults_disk.c ---- */
+void disks_draw(void);
+void disks_trouble(void);
+void disks_heal(void);
+/* May this node log an error, because its disk fails? */
+bool faults_excuse(unsigned node);
 
 /* ---- sim_witness.c: what the log says ---- */
 void witness_watch_meta(struct meta_server *server);
@@ -159,6 +174,10 @@ uint64_t witness_ops_told(const struct client *client);
 bool witness_asking(const struct client *client);
 /* The least index that a call beginning now must reflect. */
 uint64_t witness_floor(void);
+/* A system call returns that the service has answered as of this index. Others know it from now on.
+ */
+void witness_returned(uint64_t index);
+uint64_t witness_known(void);
 
 /* ---- sim_promise.c: what mounts answer by themselves ---- */
 /* An operation was applied. */
@@ -192,6 +211,8 @@ void data_truncated(struct client *client, uint64_t ino, uint64_t size);
 /* A truncate has ended so: interrupted, it may still happen, and reads may see either from now on.
  */
 void data_unsure(struct client *client, uint64_t ino, int error);
+/* The program was told that what it wrote is lost. */
+void data_error(struct client *client, uint64_t ino, int error);
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino);
 void data_sync_end(struct client *client, struct data_mark *mark, int error);
 struct data_read data_read_begin(const struct client *client, uint64_t ino, uint64_t floor);
