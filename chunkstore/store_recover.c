@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ static int write_again(struct replay *replay, const struct replay_record *record
     int r = look(replay, record->segment->file, record->offset, record->size, &bytes);
 
     replay->wrote = true;
+    TRACE_MARK("chunks that no record vouches for");
     return r < 0 ? r
                  : env_write_at(replay->store->env, record->segment->file, bytes.data,
                                 min_u64(bytes.size, record->size), record->offset);

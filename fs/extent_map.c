@@ -1,6 +1,7 @@
 #include "fs/extent_map.h"
 
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/limits.h"
 
 /* The bytes of journalled extents are ours. */
@@ -75,6 +76,7 @@ static int append(struct extent_map *map, struct slice record, bool first)
             return 0;
         }
         if (extent.offset < known) {
+            TRACE_MARK("extents joined between two replies");
             trim_front(&extent, known);
         }
     }

@@ -21,6 +21,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/call.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
@@ -292,6 +293,7 @@ static void drop_unlearned(struct flush_round *round)
         struct round_inode *entry = &round->inodes[i];
 
         if (entry->inode != NULL && entry->learn_error < 0) {
+            TRACE_MARK("a flush of a file that is gone");
             inode_failed(round->mount, entry->inode, entry->learn_error);
             end_inode(round->mount, entry);
         }
@@ -407,6 +409,7 @@ static void again(struct flush_round *round)
 {
     settle_chunks(round);
     free_chunks(round);
+    TRACE_MARK("a flush round begins again");
     if (round->status == -ERR_JOURNAL_FULL) {
         round->journal = false;
         settle_refused(round->mount);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
 
@@ -69,6 +70,7 @@ static void promise_broken(struct local_op *op)
              "again, the next fsync of a directory reports it",
              meta_op_name(op->call.request.op), err_name(op->call.status));
     mount->local.error = op->call.status;
+    TRACE_MARK("a promise of a mount is broken");
     local_forget_all(mount);
     if (mount->caches_lost != NULL) {
         mount->caches_lost(mount);

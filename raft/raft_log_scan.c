@@ -9,6 +9,8 @@
  */
 #include "raft/raft_log_internal.h"
 
+#include "base/trace_mark.h"
+
 #include "raft/raft_proto.h"
 
 struct scan {
@@ -192,6 +194,7 @@ static int zero_rest(struct scan *scan)
         end--;
     }
     if (end > scan->at) {
+        TRACE_MARK("the log was torn");
         LOG_WARN(
             log->env, "raft",
             "the last write before the crash was torn, it was never acknowledged and is dropped "

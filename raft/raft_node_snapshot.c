@@ -7,6 +7,8 @@
  */
 #include "raft/raft_node_internal.h"
 
+#include "base/trace_mark.h"
+
 #include <errno.h>
 
 /* ---- out ---- */
@@ -94,6 +96,7 @@ void raft_node_snapshot_begin(struct raft_node *node)
         node->raft.progress[slot].state != RAFT_PROGRESS_SNAPSHOT) {
         return;
     }
+    TRACE_MARK("a snapshot is sent");
     r = node->machine->snapshot_begin(node->machine, &out->index, &out->term, &out->cursor);
     if (r < 0) {
         LOG_WARN(node->env, "raft", "no snapshot now, the member waits for=%u error=%s", link->id,

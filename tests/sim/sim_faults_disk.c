@@ -57,8 +57,10 @@ bool faults_excuse(unsigned node)
 
 static void rot(void)
 {
-    if (world->bad_chunk < world->chunk_count &&
-        sim_rot(world->sim, chunk_node_of(world->bad_chunk), "/segment-")) {
+    unsigned bits = 1 + any(20);
+
+    while (world->bad_chunk < world->chunk_count && bits-- > 0 &&
+           sim_rot(world->sim, chunk_node_of(world->bad_chunk), "/segment-")) {
         trace("a bit rots on chunk %u", world->bad_chunk + 1);
     }
 }

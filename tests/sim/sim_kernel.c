@@ -365,6 +365,16 @@ static int make_name(struct kernel *kernel, struct knode *dir, struct waiting *w
     return r;
 }
 
+/* Does the name still lead to the node (NULL: to nothing)? Asked with the directory locked, where
+ * the kernel looks names up. */
+static bool still_leads(const struct kernel *kernel, const struct knode *dir, const char *name,
+                        const struct knode *node)
+{
+    const struct kdentry *entry = map_get(&kernel->entries, key_of(dir->ino, name));
+
+    return entry != NULL && entry->ino == (node != NULL ? node->ino : 0);
+}
+
 /* Locks the directory and what the name leads to, as vfs_unlink and vfs_rmdir do. */
 static int remove_name(struct kernel *kernel, struct knode *dir, struct waiting *waiting,
                        const char *name)
@@ -378,12 +388,15 @@ static int remove_name(struct kernel *kernel, struct knode *dir, struct waiting 
     }
     nodes[1] = victim;
     lock_all(nodes);
-    waiting->call.ino = dir->ino;
-    waiting->call.name = slice_text(name);
-    r = ask(waiting, kernel);
-    entry_drop(kernel, dir, name);
-    node_forget_attr(kernel, dir);
-    node_forget_attr(kernel, victim);
+    r = -EAGAIN; /* the program may try again */
+    if (still_leads(kernel, dir, name, victim)) {
+        waiting->call.ino = dir->ino;
+        waiting->call.name = slice_text(name);
+        r = ask(waiting, kernel);
+        entry_drop(kernel, dir, name);
+        node_forget_attr(kernel, dir);
+        node_forget_attr(kernel, victim);
+    }
     unlock_all(nodes);
     k_put(kernel, victim);
     buf_deinit(&waiting->out);
@@ -461,11 +474,15 @@ int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct 
     nodes[3] = victim;
     if (r == 0 || r == -ENOENT) {
         lock_all(nodes);
-        r = ask(&waiting, kernel);
-        forget_named(kernel, dir, name);
-        forget_named(kernel, new_dir, new_name);
-        node_forget_attr(kernel, dir);
-        node_forget_attr(kernel, new_dir);
+        r = -EAGAIN;
+        if (still_leads(kernel, dir, name, moved) &&
+            still_leads(kernel, new_dir, new_name, victim)) {
+            r = ask(&waiting, kernel);
+            forget_named(kernel, dir, name);
+            forget_named(kernel, new_dir, new_name);
+            node_forget_attr(kernel, dir);
+            node_forget_attr(kernel, new_dir);
+        }
         unlock_all(nodes);
     }
     k_put(kernel, moved);

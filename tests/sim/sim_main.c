@@ -29,6 +29,7 @@ static const char help[] =
 struct totals {
     struct sim_counts counts;
     uint64_t virtual_ns, steps;
+    uint64_t marks[SIM_MARKS_MAX];
 };
 
 static struct totals *totals;
@@ -60,6 +61,7 @@ static void run_seed(const struct sim_options *options)
     world->options = *options;
     world->sim = sim_new(options->seed);
     rng_init(&world->rng, options->seed ^ UINT64_C(0x5eed));
+    rng_init(&world->buggify_rng, options->seed ^ UINT64_C(0xb66f));
     trace_attach(world);
     model_init(&world->model, 2);
     cluster_draw();
@@ -70,6 +72,7 @@ static void run_seed(const struct sim_options *options)
     world_run(sim_now(world->sim) + length);
     check_end();
     add_counts(&world->counts);
+    marks_add(totals->marks);
     totals->virtual_ns += sim_now(world->sim);
     totals->steps += sim_steps(world->sim);
     printf("seed %" PRIu64 ": ok, %.0f s, %" PRIu64 " events, %" PRIu64 " calls, digest %016" PRIx64
@@ -132,6 +135,7 @@ static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
     }
     took = now_s() - began;
     print_counts();
+    marks_print(totals->marks);
     fflush(stdout);
     fprintf(stderr,
             "%" PRIu64

@@ -455,6 +455,8 @@ void __wrap_chunk_put_start(struct chunk_put *put, struct chunk_client *client)
         violation("chunk %" PRIx64 ".%" PRIx64 " is written twice with different bytes",
                   put->id.session, put->id.seq);
     }
+    trace("put chunk %" PRIx64 ".%" PRIx64 " by the map of epoch %" PRIu64, put->id.session,
+          put->id.seq, client->map.epoch);
     __real_chunk_put_start(put, client);
 }
 
@@ -471,6 +473,8 @@ static void on_stored(struct store_put *put)
     struct stored *entry = map_remove(&stored, map_u64((uint64_t)(uintptr_t)put));
     struct model_chunk *chunk = model_chunk(&world->model, put->key.session, put->key.seq);
 
+    trace("chunk %" PRIx64 ".%" PRIx64 " on chunk server %u: %d", put->key.session, put->key.seq,
+          entry->chunk_node + 1, put->op.result);
     if (put->op.result == 0 && chunk != NULL) {
         chunk->holders |= 1u << entry->chunk_node;
     }

@@ -59,7 +59,7 @@ struct client {
     X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
     X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
     X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
-    X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
+    X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
 /* clang-format on */
 
 struct sim_counts {
@@ -71,6 +71,7 @@ struct sim_counts {
 struct world {
     struct sim_options options;
     struct sim *sim;
+    struct rng buggify_rng;
     struct rng rng; /* of workload and faults: the same whatever the nodes draw */
     unsigned meta_count, chunk_count, client_count;
     struct meta_node metas[SIM_METAS_MAX];
@@ -219,6 +220,13 @@ struct data_read data_read_begin(const struct client *client, uint64_t ino, uint
 void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
                    struct slice bytes);
 void data_client_gone(struct client *client);
+
+/* ---- sim_buggify.c: marks of rare paths; `hits` by number ---- */
+#define SIM_MARKS_MAX 256
+unsigned marks_count(void);
+void marks_add(uint64_t *hits);
+/* Which ones nobody has reached. */
+void marks_print(const uint64_t *hits);
 
 /* ---- sim_check_event.c: after each event ---- */
 void check_event(void);
