@@ -77,6 +77,20 @@ static bool must_learn(const struct round_inode *entry)
            (!entry->learned || entry->inode->contents == CONTENTS_UNKNOWN);
 }
 
+/* What this mount has answered before it was sent must be there before anybody is asked about it:
+ * the service would not know a new file yet. */
+static bool is_behind(const struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        const struct round_inode *entry = &round->inodes[i];
+
+        if (must_learn(entry) && entry->inode->local_ops != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Returns whether there is something to wait for. */
 static bool learn(struct flush_round *round)
 {
@@ -435,7 +449,7 @@ static void round_step(struct op *op)
             finish_round(round);
             return;
         }
-        if (learn(round) || !has_session(round)) {
+        if (is_behind(round) || learn(round) || !has_session(round)) {
             return;
         }
         op->state = FLUSH_PUT;
@@ -522,7 +536,7 @@ bool round_start(struct flush_round *round)
     return true;
 }
 
-void flush_session_opened(struct mount *mount)
+void flush_rounds_wake(struct mount *mount)
 {
     list_for_each (node, &mount->round_list) {
         op_wake(&container_of(node, struct flush_round, node)->op);

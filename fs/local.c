@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/trace_mark.h"
 #include "fs/coherence.h"
+#include "fs/flush.h"
 #include "fs/limits.h"
 
 #include <errno.h>
@@ -99,6 +100,7 @@ static void on_sent(struct meta_call *call)
         inode_release(mount, inode);
     }
     mount->local.in_flight--;
+    flush_rounds_wake(mount);
     if (call->status < 0) {
         promise_broken(op);
     }
