@@ -7,6 +7,7 @@ static struct {
     uint64_t back_ns[SIM_NODES_MAX]; /* when a dead node comes back */
     uint64_t join_ns;                /* when cut and slow links are good again */
     unsigned kinds;                  /* of trouble: the first so many hundredths */
+    bool elections;                  /* only the metadata servers, and often */
 } faults;
 
 static unsigned any(unsigned count)
@@ -25,7 +26,8 @@ static enum sim_crash_kind any_kind(void)
 
 void faults_comes_back(unsigned node)
 {
-    faults.back_ns[node] = sim_now(world->sim) + rng_below(&world->rng, 8 * NS_PER_S);
+    faults.back_ns[node] = sim_now(world->sim) +
+                           rng_below(&world->rng, faults.elections ? NS_PER_S / 2 : 8 * NS_PER_S);
 }
 
 static void kill_meta(unsigned i)
@@ -73,14 +75,14 @@ static unsigned nodes_used(void)
 }
 
 /* Some on one side, the others on the other; also within one kind of server, and one way. */
-static void partition(void)
+static void partition(unsigned nodes)
 {
     uint64_t side = rng_next(&world->rng);
     bool one_way = rng_percent(&world->rng, 40);
     unsigned percent = rng_percent(&world->rng, 50) ? 100 : 30; /* or only some of the links */
 
-    for (unsigned i = 0; i < nodes_used(); i++) {
-        for (unsigned k = 0; k < nodes_used(); k++) {
+    for (unsigned i = 0; i < nodes; i++) {
+        for (unsigned k = 0; k < nodes; k++) {
             if ((side >> i & 1) && !(side >> k & 1) && rng_percent(&world->rng, percent)) {
                 sim_cut(world->sim, i, k, true);
                 sim_cut(world->sim, k, i, !one_way);
@@ -89,9 +91,10 @@ static void partition(void)
     }
     world->counts.cuts++;
     world->counts.one_way_cuts += one_way;
-    trace("partition side=%x one_way=%d percent=%u", (unsigned)side & ((1u << nodes_used()) - 1),
-          one_way, percent);
-    faults.join_ns = sim_now(world->sim) + rng_below(&world->rng, 15 * NS_PER_S);
+    trace("partition side=%x one_way=%d percent=%u", (unsigned)side & ((1u << nodes) - 1), one_way,
+          percent);
+    faults.join_ns = sim_now(world->sim) +
+                     rng_below(&world->rng, faults.elections ? 2 * NS_PER_S : 15 * NS_PER_S);
 }
 
 static void join(void)
@@ -179,9 +182,32 @@ static void notice_dead(void)
     }
 }
 
+/* Leaders fall before they are settled; votes are split; everybody forgets what is not on disk. */
+static void election_trouble(void)
+{
+    unsigned dice = any(100);
+
+    if (dice < 60) {
+        kill_meta(any(world->meta_count));
+    } else if (dice < 70) {
+        for (unsigned i = 0; i < world->meta_count; i++) {
+            kill_meta(i);
+        }
+    } else if (dice < 90) {
+        partition(world->meta_count);
+    } else {
+        join();
+    }
+}
+
 static void trouble(void)
 {
     unsigned dice = any(faults.kinds);
+
+    if (faults.elections) {
+        election_trouble();
+        return;
+    }
 
     if (dice < 30) {
         kill_meta(any(world->meta_count));
@@ -192,7 +218,7 @@ static void trouble(void)
     } else if (dice < 70) {
         kill_all();
     } else if (dice < 85) {
-        partition();
+        partition(nodes_used());
     } else if (dice < 90) {
         slow_link();
     } else if (dice < 105) {
@@ -230,6 +256,10 @@ void faults_draw(void)
     faults.pause_ns = NS_PER_S / 2 + rng_below(&world->rng, 8 * NS_PER_S);
     faults.next_ns = sim_now(world->sim) + 2 * NS_PER_S;
     faults.kinds = rng_percent(&world->rng, 30) ? 70 : 125;
+    faults.elections = rng_percent(&world->rng, 15);
+    if (faults.elections) {
+        faults.pause_ns = 50 * NS_PER_MS + rng_below(&world->rng, 400 * NS_PER_MS);
+    }
     draw_clocks();
     disks_draw();
     if (rng_percent(&world->rng, 60)) {
@@ -281,4 +311,5 @@ void faults_heal(void)
     notice_dead();
     bring_back(/* all= */ true);
     world->healed = true;
+    world->healed_ns = sim_now(world->sim);
 }

@@ -79,6 +79,7 @@ struct world {
     struct client clients[SIM_CLIENTS_MAX + 1];
     uint32_t incarnations;
     unsigned write_quorum;
+    unsigned map_servers; /* the first cluster map is made of so many */
     struct meta_settings meta_settings;
     struct chunk_settings chunk_settings;
     struct mount_settings mount_settings;
@@ -88,6 +89,7 @@ struct world {
     unsigned
         bad_chunk; /* the one chunk server whose disk spoils what it holds; none: chunk_count */
     bool lossy;    /* a disk is full: what was not synced may get lost, and is told */
+    uint64_t healed_ns;
     bool healed;   /* no more trouble: every call must end */
     bool stopping; /* programs end after the call in hand */
     uint64_t trace_digest;
