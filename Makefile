@@ -1,5 +1,5 @@
 # Names for what CMake and the scripts do; no logic here.
-.PHONY: all test e2e tidy format check demo
+.PHONY: all test sim e2e tidy format check demo
 
 all:
 	cmake --preset asan
@@ -7,6 +7,13 @@ all:
 
 test: all
 	ctest --preset asan -j2
+
+# make sim SEEDS=1..100
+SEEDS ?= 1..50
+sim:
+	cmake --preset release
+	cmake --build --preset release
+	build/release/tests/keelfs-sim --seeds $(SEEDS)
 
 e2e:
 	mount-scripts/check e2e

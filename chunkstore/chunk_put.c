@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "chunkstore/chunk_crcs.h"
 #include "chunkstore/client_internal.h"
 #include "chunkstore/compress.h"
@@ -118,6 +119,7 @@ static void leave_hint(struct chunk_put *put, const struct put_slot *slot)
 
     if (!impl->base.cancelled && holder != NULL && put->op.result == 0) {
         impl->base.client->degraded_puts++;
+        TRACE_MARK("a hint is left");
         client_send_hint(impl->base.client, holder->server, slot->server, put->id);
     }
 }

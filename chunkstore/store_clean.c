@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -120,6 +121,7 @@ static int keep_record(struct store_job *job)
         job->store->corrupt_found++;
         job->segment->dead = 0; /* not again before it is repaired */
         if (job->store->corrupt != NULL) {
+            TRACE_MARK("a damaged copy was found while cleaning");
             job->store->corrupt(job->store, &job->head.key);
         }
         return r;

@@ -9,6 +9,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trace_mark.h"
 #include "chunkstore/chunk_crcs.h"
 #include "chunkstore/store_internal.h"
 
@@ -158,6 +159,7 @@ static int report(struct store_get *get, int r)
              get->key.session, get->key.seq, get->find.entry.segment,
              entry_offset(&get->find.entry));
     if (get->store->corrupt != NULL) {
+        TRACE_MARK("a damaged copy was read");
         get->store->corrupt(get->store, &get->key);
     }
     return -ERR_CORRUPT;

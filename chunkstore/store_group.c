@@ -10,6 +10,7 @@
  * A write that fails leaves nothing behind: the file is cut to its durable end before the next one.
  */
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -62,6 +63,9 @@ static void gather(struct chunk_store *store)
     unsigned large = 0;
 
     while ((node = list_first(&store->queue)) != NULL && group->count < STORE_GROUP_ITEMS) {
+        if (group->count > 0 && BUGGIFY(store->env, 20)) {
+            break;
+        }
         struct store_item *item = list_entry(node, struct store_item, node);
         enum segment_class class = item_class(item);
 

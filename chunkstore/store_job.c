@@ -10,6 +10,7 @@
  * reference on it until then. Memory may be ahead of the manifest, never behind.
  */
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -445,7 +446,8 @@ void store_job_kick(struct chunk_store *store)
     struct compaction compaction;
     struct segment *segment;
 
-    if (store->lsm.frozen == NULL && store->lsm.active->bytes >= store->settings.memtable_bytes) {
+    if (store->lsm.frozen == NULL && (store->lsm.active->bytes >= store->settings.memtable_bytes ||
+                                      (store->lsm.active->bytes > 0 && BUGGIFY(store->env, 2)))) {
         freeze(store);
     }
     if (store->job != NULL || store->closing || env_timer_running(&store->retry)) {

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "chunkstore/store_internal.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ struct replay {
     uint64_t window_at;
     uint64_t file_size;
     uint64_t synced; /* highest that a record of this segment states */
+    bool wrote;      /* records of this segment that nothing vouches for, again */
 };
 
 /* ---- scanning one segment ---- */
@@ -156,6 +158,21 @@ static int scan_headers(struct replay *replay, struct segment *segment, uint64_t
     return 0;
 }
 
+/* No later record vouches for it: it may be in the page cache only, left there by a process that
+ * was killed before its sync, or whose sync failed. The kernel takes such pages for clean; only
+ * what is written again is sure to get to the disk with the next sync. */
+static int write_again(struct replay *replay, const struct replay_record *record)
+{
+    struct slice bytes;
+    int r = look(replay, record->segment->file, record->offset, record->size, &bytes);
+
+    replay->wrote = true;
+    TRACE_MARK("chunks that no record vouches for");
+    return r < 0 ? r
+                 : env_write_at(replay->store->env, record->segment->file, bytes.data,
+                                min_u64(bytes.size, record->size), record->offset);
+}
+
 /* Drops records of the last group that a crash has torn; sets the segment's end. */
 static int check_tail(struct replay *replay, struct segment *segment, size_t from)
 {
@@ -175,6 +192,7 @@ static int check_tail(struct replay *replay, struct segment *segment, size_t fro
                          record->offset);
                 continue;
             }
+            r = r < 0 ? r : write_again(replay, record);
             if (r < 0) {
                 return r;
             }
@@ -210,6 +228,7 @@ static int scan_segment(struct replay *replay, struct segment *segment)
     replay->window.size = 0;
     replay->window_at = 0;
     replay->synced = segment->indexed;
+    replay->wrote = false;
     r = scan_headers(replay, segment, &gap);
     if (r == 0) {
         r = check_tail(replay, segment, from);
@@ -223,7 +242,7 @@ static int scan_segment(struct replay *replay, struct segment *segment)
     if (stat.size > segment->end && !segment->sealed) {
         return truncate_segment(replay->store, segment);
     }
-    return 0;
+    return replay->wrote ? env_sync_now(replay->store->env, segment->file) : 0;
 }
 
 /* ---- opening ---- */

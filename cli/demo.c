@@ -170,10 +170,22 @@ static int mount_demo(struct demo *demo)
     return r;
 }
 
+/* No metadata server has ever run: the configuration may be older, but the cluster is new. */
+static bool no_metadata(const struct cluster_config *cluster)
+{
+    for (unsigned i = 0; i < cluster->meta_count; i++) {
+        if (cluster->meta[i].dir != NULL && access(cluster->meta[i].dir, F_OK) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int prepare(struct demo *demo)
 {
     static const char *const subdirs[] = {"run", "log"};
     struct init_options three = {.meta_count = 3, .chunk_count = 3};
+    bool wrote;
     int r;
 
     for (size_t i = 0; i < ARRAY_SIZE(subdirs); i++) {
@@ -194,12 +206,16 @@ static int prepare(struct demo *demo)
             close(fd);
         }
     }
-    demo->is_new = r == 0 || access(demo->starting, F_OK) == 0;
+    wrote = r == 0;
     if (r < 0 && r != -EEXIST) {
         cli_error("cannot write %s: %s", demo->conf, strerrordesc_np(-r));
         return 1;
     }
-    return cluster_config_read(&demo->cluster, demo->conf) < 0 ? 1 : 0;
+    if (cluster_config_read(&demo->cluster, demo->conf) < 0) {
+        return 1;
+    }
+    demo->is_new = wrote || access(demo->starting, F_OK) == 0 || no_metadata(&demo->cluster);
+    return 0;
 }
 
 static void tell(const struct demo *demo)

@@ -1,6 +1,7 @@
 #include "fs/extent_map.h"
 
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/limits.h"
 
 /* The bytes of journalled extents are ours. */
@@ -39,7 +40,23 @@ static struct slice copy_data(struct extent_map *map, struct slice data)
     return slice_make(copy, data.size);
 }
 
-static int append(struct extent_map *map, struct slice record)
+/* Only its bytes behind `from` are news. */
+static void trim_front(struct meta_extent *extent, uint64_t from)
+{
+    uint32_t skip = (uint32_t)(from - extent->offset);
+
+    extent->offset = from;
+    extent->length -= skip;
+    if (extent->data.size != 0) {
+        extent->data = slice_make(extent->data.data + skip, extent->length);
+    } else {
+        extent->chunk_offset += skip;
+    }
+}
+
+/* `first` of a reply: it may reach back over the border of two replies, and further than before
+ * when extents were joined in between (SETTLE): the contents are the same. */
+static int append(struct extent_map *map, struct slice record, bool first)
 {
     struct meta_extent extent;
     uint64_t end;
@@ -50,13 +67,17 @@ static int append(struct extent_map *map, struct slice record)
         return -ERR_BAD_MESSAGE;
     }
     if (map->count > 0) {
-        const struct meta_extent *last = &map->extents[map->count - 1];
+        uint64_t known = map->extents[map->count - 1].offset + map->extents[map->count - 1].length;
 
-        if (extent.offset == last->offset) {
-            return 0; /* it reached over the border of two replies */
-        }
-        if (extent.offset < last->offset + last->length) {
+        if (extent.offset < known && !first) {
             return -ERR_BAD_MESSAGE;
+        }
+        if (end <= known) {
+            return 0;
+        }
+        if (extent.offset < known) {
+            TRACE_MARK("extents joined between two replies");
+            trim_front(&extent, known);
         }
     }
     if (map->count == map->capacity) {
@@ -77,8 +98,9 @@ int extent_map_add(struct extent_map *map, uint64_t from, uint64_t to, struct sl
         map->from = from;
     }
     while (reader.at != reader.end) {
+        bool first = reader.at == records.data;
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
-        int r = reader.failed ? -ERR_BAD_MESSAGE : append(map, record);
+        int r = reader.failed ? -ERR_BAD_MESSAGE : append(map, record, first);
 
         if (r < 0) {
             extent_map_clear(map);

@@ -6,6 +6,7 @@
 #include "fs/flush_internal.h"
 
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "fs/call.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
@@ -66,7 +67,7 @@ static bool is_due(const struct mount *mount, const struct inode *inode, uint64_
     return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
            inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
            mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
-           now >= inode->dirty_since_ns + dirty_age_ns(mount);
+           now >= inode->dirty_since_ns + dirty_age_ns(mount) || BUGGIFY(mount->env, 2);
 }
 
 /* What little somebody waits for goes into the commit itself: one round trip instead of two. */

@@ -19,8 +19,9 @@ void flush_wait(struct fs_call *call, struct inode *inode);
 void flush_all(struct mount *mount, void (*done)(struct mount *mount));
 /* Dirty data was dropped: calls that waited for it have nothing to wait for. */
 void flush_settled(struct inode *inode);
-/* There is a session again. */
-void flush_session_opened(struct mount *mount);
+/* There is a session again, or an operation answered before has its own answer: what waits for that
+ * may go on. */
+void flush_rounds_wake(struct mount *mount);
 /* Is there data that the servers have not taken? */
 bool flush_busy(const struct mount *mount);
 void flush_init(struct mount *mount);

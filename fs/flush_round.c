@@ -21,6 +21,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/call.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
@@ -74,6 +75,20 @@ static bool must_learn(const struct round_inode *entry)
 {
     return entry->inode != NULL && entry->learn_error == 0 &&
            (!entry->learned || entry->inode->contents == CONTENTS_UNKNOWN);
+}
+
+/* What this mount has answered before it was sent must be there before anybody is asked about it:
+ * the service would not know a new file yet. */
+static bool is_behind(const struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        const struct round_inode *entry = &round->inodes[i];
+
+        if (must_learn(entry) && entry->inode->local_ops != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Returns whether there is something to wait for. */
@@ -292,6 +307,7 @@ static void drop_unlearned(struct flush_round *round)
         struct round_inode *entry = &round->inodes[i];
 
         if (entry->inode != NULL && entry->learn_error < 0) {
+            TRACE_MARK("a flush of a file that is gone");
             inode_failed(round->mount, entry->inode, entry->learn_error);
             end_inode(round->mount, entry);
         }
@@ -407,6 +423,7 @@ static void again(struct flush_round *round)
 {
     settle_chunks(round);
     free_chunks(round);
+    TRACE_MARK("a flush round begins again");
     if (round->status == -ERR_JOURNAL_FULL) {
         round->journal = false;
         settle_refused(round->mount);
@@ -432,7 +449,7 @@ static void round_step(struct op *op)
             finish_round(round);
             return;
         }
-        if (learn(round) || !has_session(round)) {
+        if (is_behind(round) || learn(round) || !has_session(round)) {
             return;
         }
         op->state = FLUSH_PUT;
@@ -519,7 +536,7 @@ bool round_start(struct flush_round *round)
     return true;
 }
 
-void flush_session_opened(struct mount *mount)
+void flush_rounds_wake(struct mount *mount)
 {
     list_for_each (node, &mount->round_list) {
         op_wake(&container_of(node, struct flush_round, node)->op);

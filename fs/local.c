@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/coherence.h"
+#include "fs/flush.h"
 #include "fs/limits.h"
 
 #include <errno.h>
@@ -69,6 +71,7 @@ static void promise_broken(struct local_op *op)
              "again, the next fsync of a directory reports it",
              meta_op_name(op->call.request.op), err_name(op->call.status));
     mount->local.error = op->call.status;
+    TRACE_MARK("a promise of a mount is broken");
     local_forget_all(mount);
     if (mount->caches_lost != NULL) {
         mount->caches_lost(mount);
@@ -97,6 +100,7 @@ static void on_sent(struct meta_call *call)
         inode_release(mount, inode);
     }
     mount->local.in_flight--;
+    flush_rounds_wake(mount);
     if (call->status < 0) {
         promise_broken(op);
     }

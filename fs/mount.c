@@ -65,7 +65,7 @@ static void on_session(struct meta_client *client, bool alive)
         return;
     }
     local_forget_all(mount);
-    flush_session_opened(mount);
+    flush_rounds_wake(mount);
     LOG_WARN(mount->env, "mount",
              "the session expired on the servers; a new one is open id=%" PRIu64
              ", caches are dropped and written data is sent again",

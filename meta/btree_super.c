@@ -173,6 +173,13 @@ static int load_super(struct btree *tree, const struct btree_config *config)
     if (tree->durable.node_id != config->node_id) {
         return -ERR_WRONG_NODE;
     }
+    /* It may be in the page cache only, after a sync that failed; pages that only the checkpoint
+     * before it needs are about to be used again. */
+    r = env_write_at(tree->env, tree->file, blocks.data, blocks.size, 0);
+    r = r < 0 ? r : env_sync_now(tree->env, tree->file);
+    if (r < 0) {
+        return r;
+    }
     return load_space(tree);
 }
 

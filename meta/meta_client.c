@@ -1,6 +1,7 @@
 #include "meta/meta_client.h"
 
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "meta/meta_client_internal.h"
@@ -306,7 +307,8 @@ static void flight_send(struct meta_flight *flight)
     client->flying++;
     flight->rpc = (struct rpc_call){.opcode = META_RPC_REQUEST,
                                     .body = buf_slice(&flight->frame),
-                                    .timeout_ns = META_CLIENT_TRY_NS,
+                                    .timeout_ns = BUGGIFY(client->env, 3) ? 5 * NS_PER_MS
+                                                                          : META_CLIENT_TRY_NS,
                                     .done = on_flight};
     rpc_call_start(&client->peers[client->leader], &flight->rpc);
 }

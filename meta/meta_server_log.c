@@ -2,6 +2,7 @@
  * meta_server_log: the replicated state machine: proposing, applying, answering, checkpoints.
  */
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -224,7 +225,8 @@ void server_checkpoint_if_due(struct meta_server *server)
     now = env_now(server->env);
     if (server->log_bytes < server->settings.checkpoint_bytes &&
         btree_dirty_bytes(tree) < server->settings.cache_bytes / 2 &&
-        now - server->checkpoint_started_ns < server->settings.checkpoint_ms * NS_PER_MS) {
+        now - server->checkpoint_started_ns < server->settings.checkpoint_ms * NS_PER_MS &&
+        !BUGGIFY(server->env, 1)) {
         return;
     }
     server->checkpoint_started_ns = now;

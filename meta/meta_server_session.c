@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "meta/meta_server_internal.h"
 
 #include <errno.h>
@@ -340,6 +341,7 @@ void server_session_opened(struct meta_server *server, struct rpc_request *reque
         answer_opener(server, request, reply->value, reply->index);
         return;
     }
+    TRACE_MARK("a mount waits for the one that is alone");
     opener = mem_zalloc(sizeof(*opener));
     opener->request = request;
     opener->session = reply->value;

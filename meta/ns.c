@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/trace_mark.h"
 #include "meta/ns_internal.h"
 
 /* ---- the volume ---- */
@@ -180,9 +181,11 @@ static const struct meta_reply *repeat(struct ns *ns)
     struct slice value;
 
     if (!kv_get(ns->kv, record_slice(&key), &value)) {
+        TRACE_MARK("resent although its answer was known");
         return refuse(ns, -EALREADY); /* below the low water: the client has said it knows */
     }
     buf_clear(&ns->stored);
+    TRACE_MARK("a resent operation is answered as before");
     buf_append_slice(&ns->stored, value);
     if (meta_reply_decode(&ns->reply, buf_slice(&ns->stored)) < 0) {
         return refuse(ns, -ERR_CORRUPT);
@@ -220,12 +223,14 @@ static const struct meta_reply *apply_sequenced(struct ns *ns)
     struct record_session session;
 
     if (!ns_get_session(ns, request->session, &session)) {
+        TRACE_MARK("an operation of a session that is gone");
         return refuse(ns, -ERR_SESSION_EXPIRED);
     }
     if (request->seq <= session.last_seq) {
         return repeat(ns);
     }
     if (request->seq != session.last_seq + 1) {
+        TRACE_MARK("an operation before its turn");
         return refuse(ns, -ERR_SEQUENCE_GAP);
     }
     ns->session = &session;

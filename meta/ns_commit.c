@@ -2,6 +2,7 @@
 #include "meta/ns_internal.h"
 
 #include "base/assert.h"
+#include "base/trace_mark.h"
 #include "chunkstore/placement.h"
 
 /* The next length-prefixed extent. False at the end, or when *io_failed is set. */
@@ -123,6 +124,7 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
         return r;
     }
     if (commit->base != 0 && commit->base != inode->r.change) {
+        TRACE_MARK("a commit on contents that have changed");
         return -ERR_CHANGED;
     }
     if (commit->is_inline) {
@@ -130,6 +132,7 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
     }
     if (commit->extents.size > 0 && inode->r.content.size > 0 &&
         !covers(commit->extents, inode->r.content.size)) {
+        TRACE_MARK("a commit that would lose inline bytes");
         return -ERR_CHANGED; /* would lose what was inline */
     }
     return 0;

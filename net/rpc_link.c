@@ -1,5 +1,6 @@
 #include "net/rpc_link.h"
 
+#include "base/buggify.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -93,7 +94,13 @@ static void on_opened(struct env_conn *conn)
 
 static struct iovec on_want(struct env_conn *conn)
 {
-    return frame_reader_want(&container_of(conn, struct rpc_link, conn)->reader);
+    struct rpc_link *link = container_of(conn, struct rpc_link, conn);
+    struct iovec want = frame_reader_want(&link->reader);
+
+    if (BUGGIFY(link->env, 10)) {
+        want.iov_len = 1 + env_random(link->env) % want.iov_len; /* a short read */
+    }
+    return want;
 }
 
 static void log_foreign(struct rpc_link *link, const struct rpc_identity *peer)

@@ -11,6 +11,8 @@
  */
 #include "raft/raft_internal.h"
 
+#include "base/trace_mark.h"
+
 void raft_arm_election(struct raft *raft)
 {
     raft->election_ns =
@@ -21,6 +23,7 @@ void raft_arm_election(struct raft *raft)
 static void arm_retry(struct raft *raft)
 {
     if (raft->suspect && raft->suspect_tries < RAFT_SUSPECT_TRIES) {
+        TRACE_MARK("an election because the leader is suspect");
         raft->suspect_tries++;
         raft->election_ns = raft->now_ns + RAFT_SUSPECT_SPREAD_NS / 2 +
                             rng_below(&raft->rng, RAFT_SUSPECT_SPREAD_NS);

@@ -11,6 +11,9 @@
  */
 #include "raft/raft_log_internal.h"
 
+#include "base/buggify.h"
+#include "base/trace_mark.h"
+
 #include "raft/raft_proto.h"
 
 /* A record holds about this much at most (one entry is never split). */
@@ -139,7 +142,8 @@ static bool take_batch(struct raft_log *log)
         if (size + record_bytes(&record) > room && !(empty && size == 0)) {
             break;
         }
-        if (size > 0 && size + record_bytes(&record) > RAFT_LOG_BATCH_MAX) {
+        if (size > 0 &&
+            (size + record_bytes(&record) > RAFT_LOG_BATCH_MAX || BUGGIFY(log->env, 20))) {
             break;
         }
         size += finish_record(log, size, &log->prev_crc);
@@ -164,6 +168,7 @@ static void begin_switch(struct raft_log *log)
 {
     log->next_spare = raft_log_spare_take(log);
     if (log->next_spare == NULL) {
+        TRACE_MARK("the log waits for a spare segment");
         log->step = RAFT_LOG_WAIT_SPARE;
         raft_log_spares_fill(log);
         return;

@@ -9,6 +9,8 @@
  */
 #include "raft/raft_log_internal.h"
 
+#include "base/trace_mark.h"
+
 #include "raft/raft_proto.h"
 
 struct scan {
@@ -20,8 +22,9 @@ struct scan {
     uint64_t prev_end; /* of the segment before; 0 = none read */
     uint32_t prev_crc; /* of its last record */
     uint64_t at;
-    uint32_t crc;  /* head_crc of the last good record here */
-    bool has_base; /* tail is positioned */
+    uint64_t synced; /* bytes of the segment that its last record vouches for */
+    uint32_t crc;    /* head_crc of the last good record here */
+    bool has_base;   /* tail is positioned */
 };
 
 static int damaged(struct scan *scan, const char *what)
@@ -169,6 +172,18 @@ static bool vouched(const struct scan *scan)
     return false;
 }
 
+/* What no record vouches for may be in the page cache only: left there by a process that was killed
+ * before its sync, or whose sync failed. After that the kernel takes the pages for clean, and no
+ * later sync brings them to the disk, unless they are written again. */
+static int write_again(const struct scan *scan)
+{
+    uint64_t from = min_u64(max_u64(scan->synced, RAFT_LOG_HEADER_BYTES), scan->at);
+
+    return from == scan->at ? 0
+                            : env_write_at(scan->log->env, scan->log->file, scan->bytes.data + from,
+                                           scan->at - from, from);
+}
+
 static int zero_rest(struct scan *scan)
 {
     struct raft_log *log = scan->log;
@@ -179,6 +194,7 @@ static int zero_rest(struct scan *scan)
         end--;
     }
     if (end > scan->at) {
+        TRACE_MARK("the log was torn");
         LOG_WARN(
             log->env, "raft",
             "the last write before the crash was torn, it was never acknowledged and is dropped "
@@ -192,9 +208,9 @@ static int zero_rest(struct scan *scan)
             return r;
         }
     }
-    /* Also when nothing was torn: what we read may be in the page cache only, left there by a
-     * process that was killed before its sync. From here on it counts as durable. */
-    r = env_sync_now(log->env, log->file);
+    /* Also when nothing was torn: from here on all of it counts as durable. */
+    r = write_again(scan);
+    r = r < 0 ? r : env_sync_now(log->env, log->file);
     return r < 0 ? r : env_path_now(log->env, ENV_IO_SYNC_DIR, log->dir, NULL);
 }
 
@@ -216,6 +232,7 @@ static int scan_segment(struct scan *scan, bool last)
         return r;
     }
     scan->at = RAFT_LOG_HEADER_BYTES;
+    scan->synced = 0;
     scan->crc = 0;
     while (good_record(scan, &record)) {
         r = take_record(scan, &record);
@@ -223,6 +240,7 @@ static int scan_segment(struct scan *scan, bool last)
             return r;
         }
         scan->crc = record.head_crc;
+        scan->synced = record.synced_upto;
         scan->at += sizeof(record) + round_up(record.size, 8);
     }
     scan->prev_end = scan->at;

@@ -9,6 +9,8 @@
  */
 #include "raft/raft_node_internal.h"
 
+#include "base/trace_mark.h"
+
 #include <errno.h>
 
 /* ---- out ---- */
@@ -154,6 +156,7 @@ void raft_node_snapshot_begin(struct raft_node *node)
         node->raft.progress[slot].state != RAFT_PROGRESS_SNAPSHOT) {
         return; /* asked for again by its next heartbeat */
     }
+    TRACE_MARK("a snapshot is sent");
     r = node->machine->snapshot_begin(node->machine, &out->what, &out->cursor);
     if (r < 0) {
         LOG_WARN(node->env, "raft", "no snapshot now, the member waits for=%u error=%s", to,

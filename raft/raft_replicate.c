@@ -7,6 +7,8 @@
  */
 #include "raft/raft_internal.h"
 
+#include "base/trace_mark.h"
+
 #include <errno.h>
 
 uint64_t raft_next_stamp(struct raft *raft)
@@ -463,6 +465,7 @@ static bool take_entries(struct raft *raft, const struct raft_message *message)
     if (message->index + 1 + at <= raft->commit) {
         return false;
     }
+    TRACE_MARK("entries of an old leader are cut off");
     raft_tail_truncate(&raft->tail, message->index + 1 + at);
     raft_members_truncated(raft);
     raft->saved = min_u64(raft->saved, message->index + at);

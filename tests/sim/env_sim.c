@@ -52,14 +52,43 @@ bool sim_guard(struct sim_node *node, void (*fn)(void *data), void *data)
 
 /* ---- ops ---- */
 
+/* The node's own clock at that time. */
+static uint64_t to_local(const struct sim_node *node, uint64_t ns)
+{
+    int64_t drift = (int64_t)(ns / 1000000) * node->clock_ppm +
+                    (int64_t)(ns % 1000000) * node->clock_ppm / 1000000;
+
+    return ns + node->clock_offset_ns + (uint64_t)drift;
+}
+
+/* When its clock will show that, or a little later. */
+static uint64_t from_local(const struct sim_node *node, uint64_t local_ns)
+{
+    uint64_t shown, at;
+
+    if (local_ns <= node->clock_offset_ns || local_ns > (UINT64_C(1) << 60)) {
+        return local_ns > (UINT64_C(1) << 60) ? UINT64_MAX : 0;
+    }
+    shown = local_ns - node->clock_offset_ns;
+    at = shown -
+         (uint64_t)((int64_t)(shown / (uint64_t)(1000000 + node->clock_ppm)) * node->clock_ppm);
+    while (to_local(node, at) < local_ns) {
+        at += 1 + (local_ns - to_local(node, at)) / 2;
+    }
+    return at;
+}
+
 static uint64_t op_now(struct env *env)
 {
-    return sim_node_of(env)->sim->now;
+    return to_local(sim_node_of(env), sim_node_of(env)->sim->now);
 }
 
 static uint64_t op_wall(struct env *env)
 {
-    return UINT64_C(1700000000) * NS_PER_S + sim_node_of(env)->sim->now;
+    const struct sim_node *node = sim_node_of(env);
+
+    return UINT64_C(1700000000) * NS_PER_S + to_local(node, node->sim->now) +
+           (uint64_t)node->wall_offset_ns;
 }
 
 static uint64_t op_random(struct env *env)
@@ -77,7 +106,7 @@ static void op_timer_start(struct env *env, struct env_timer *timer, uint64_t de
     struct sim_node *node = sim_node_of(env);
 
     heap_remove(&node->timers, &timer->node);
-    heap_push(&node->timers, &timer->node, max_u64(deadline_ns, node->sim->now + 1));
+    heap_push(&node->timers, &timer->node, max_u64(deadline_ns, op_now(env) + 1));
 }
 
 static void work_done(struct sim_event *event)
@@ -173,17 +202,34 @@ static void event_free(struct sim_event *event)
     mem_free(event);
 }
 
-/* The node with the earliest timer, or NULL. */
-static struct sim_node *first_timer(struct sim *sim, uint64_t *out_ns)
+static uint64_t first_timer_ns(struct sim_node *node, uint64_t local_ns)
+{
+    if (node->timer_key != local_ns) {
+        node->timer_key = local_ns;
+        node->timer_ns = from_local(node, local_ns);
+    }
+    return max_u64(node->timer_ns, node->paused_until_ns);
+}
+
+/* The node with the earliest timer, or with something that waited for the end of its pause; NULL
+ * when there is none. */
+static struct sim_node *first_node(struct sim *sim, uint64_t *out_ns)
 {
     struct sim_node *best = NULL;
 
     for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
-        struct heap_node *top = heap_top(&sim->nodes[i].timers);
+        struct sim_node *node = &sim->nodes[i];
+        struct heap_node *top = heap_top(&node->timers);
+        uint64_t at = UINT64_MAX;
 
-        if (top != NULL && (best == NULL || top->key < *out_ns)) {
-            best = &sim->nodes[i];
-            *out_ns = top->key;
+        if (!list_empty(&node->deferred)) {
+            at = node->paused_until_ns;
+        } else if (top != NULL) {
+            at = first_timer_ns(node, top->key);
+        }
+        if (at != UINT64_MAX && (best == NULL || at < *out_ns)) {
+            best = node;
+            *out_ns = at;
         }
     }
     return best;
@@ -192,10 +238,10 @@ static struct sim_node *first_timer(struct sim *sim, uint64_t *out_ns)
 uint64_t sim_next_ns(struct sim *sim)
 {
     struct heap_node *top = heap_top(&sim->events);
-    uint64_t timer_ns = UINT64_MAX;
+    uint64_t own_ns = UINT64_MAX;
 
-    (void)first_timer(sim, &timer_ns);
-    return top != NULL ? min_u64(top->key, timer_ns) : timer_ns;
+    (void)first_node(sim, &own_ns);
+    return top != NULL ? min_u64(top->key, own_ns) : own_ns;
 }
 
 static void note_step(struct sim *sim, const struct sim_node *node, unsigned kind)
@@ -204,33 +250,54 @@ static void note_step(struct sim *sim, const struct sim_node *node, unsigned kin
     sim->digest = hash_mix64(sim->digest ^ sim->now) + node->number * 2 + kind;
 }
 
+static void run_event(struct sim *sim, struct sim_event *event)
+{
+    struct sim_run run = {.event = event};
+
+    note_step(sim, event->node, 0);
+    if (event->node->up && event->node->epoch == event->epoch) {
+        sim_guard(event->node, run_one, &run);
+    }
+    event_free(event);
+}
+
+static void run_timer(struct sim *sim, struct sim_node *node)
+{
+    struct sim_run run = {.timer = container_of(heap_top(&node->timers), struct env_timer, node)};
+
+    heap_remove(&node->timers, &run.timer->node);
+    note_step(sim, node, 1);
+    sim_guard(node, run_one, &run);
+}
+
 bool sim_step(struct sim *sim)
 {
     struct heap_node *top = heap_top(&sim->events);
-    uint64_t timer_ns = UINT64_MAX;
-    struct sim_node *node = first_timer(sim, &timer_ns);
-    struct sim_run run = {0};
+    uint64_t own_ns = UINT64_MAX;
+    struct sim_node *node = first_node(sim, &own_ns);
+    struct sim_event *event;
 
     if (top == NULL && node == NULL) {
         return false;
     }
-    if (top != NULL && top->key <= timer_ns) {
-        run.event = container_of(top, struct sim_event, heap);
-        node = run.event->node;
+    if (top != NULL && (top->key < own_ns || (top->key == own_ns && list_empty(&node->deferred)))) {
+        event = container_of(top, struct sim_event, heap);
         heap_remove(&sim->events, top);
         sim->now = max_u64(sim->now, top->key);
-        note_step(sim, node, 0);
-        if (node->up && node->epoch == run.event->epoch) {
-            sim_guard(node, run_one, &run);
+        if (event->node->paused_until_ns > sim->now) {
+            list_push_back(&event->node->deferred, &event->node_deferred);
+        } else {
+            run_event(sim, event);
         }
-        event_free(run.event);
         return true;
     }
-    run.timer = container_of(heap_top(&node->timers), struct env_timer, node);
-    heap_remove(&node->timers, &run.timer->node);
-    sim->now = max_u64(sim->now, timer_ns);
-    note_step(sim, node, 1);
-    sim_guard(node, run_one, &run);
+    sim->now = max_u64(sim->now, own_ns);
+    if (!list_empty(&node->deferred)) {
+        run_event(sim,
+                  list_entry(list_pop_front(&node->deferred), struct sim_event, node_deferred));
+    } else {
+        run_timer(sim, node);
+    }
     return true;
 }
 
@@ -268,6 +335,7 @@ struct sim *sim_new(uint64_t seed)
         node->number = i;
         node->up = true;
         list_init(&node->in_io);
+        list_init(&node->deferred);
         sim_disk_init(&node->disk);
     }
     return sim;
@@ -275,6 +343,7 @@ struct sim *sim_new(uint64_t seed)
 
 void sim_free(struct sim *sim)
 {
+    struct list_node *deferred;
     struct heap_node *top;
 
     while ((top = heap_top(&sim->events)) != NULL) {
@@ -282,6 +351,11 @@ void sim_free(struct sim *sim)
         event_free(container_of(top, struct sim_event, heap));
     }
     heap_deinit(&sim->events);
+    for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
+        while ((deferred = list_pop_front(&sim->nodes[i].deferred)) != NULL) {
+            event_free(list_entry(deferred, struct sim_event, node_deferred));
+        }
+    }
     for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
         heap_deinit(&sim->nodes[i].timers);
         sim_disk_deinit(&sim->nodes[i].disk);
@@ -298,6 +372,8 @@ bool sim_call(struct sim *sim, unsigned node, void (*fn)(void *data), void *data
 
 void sim_kill(struct sim_node *node, enum sim_crash_kind kind)
 {
+    struct list_node *deferred;
+
     if (!node->up) {
         return;
     }
@@ -309,6 +385,10 @@ void sim_kill(struct sim_node *node, enum sim_crash_kind kind)
     heap_deinit(&node->timers);
     node->timers = (struct heap){0};
     list_init(&node->in_io);
+    node->paused_until_ns = 0;
+    while ((deferred = list_pop_front(&node->deferred)) != NULL) {
+        event_free(list_entry(deferred, struct sim_event, node_deferred));
+    }
 }
 
 void sim_crash(struct sim *sim, unsigned node, enum sim_crash_kind kind)
@@ -342,6 +422,32 @@ void sim_cut(struct sim *sim, unsigned from, unsigned to, bool cut)
 void sim_heal(struct sim *sim)
 {
     memset(sim->cut, 0, sizeof(sim->cut));
+    memset(sim->slow_ns, 0, sizeof(sim->slow_ns));
+    for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
+        sim->nodes[i].paused_until_ns = 0;
+    }
+}
+
+void sim_pause(struct sim *sim, unsigned node, uint64_t until_ns)
+{
+    sim->nodes[node].paused_until_ns = max_u64(sim->nodes[node].paused_until_ns, until_ns);
+}
+
+void sim_set_clock(struct sim *sim, unsigned node, uint64_t offset_ns, int drift_ppm)
+{
+    ASSERT(heap_top(&sim->nodes[node].timers) == NULL);
+    sim->nodes[node].clock_offset_ns = offset_ns;
+    sim->nodes[node].clock_ppm = drift_ppm;
+}
+
+void sim_jump_wall(struct sim *sim, unsigned node, int64_t by_ns)
+{
+    sim->nodes[node].wall_offset_ns += by_ns;
+}
+
+void sim_slow(struct sim *sim, unsigned from, unsigned to, uint64_t extra_ns)
+{
+    sim->slow_ns[from][to] = extra_ns;
 }
 
 struct sim_faults *sim_faults(struct sim *sim)

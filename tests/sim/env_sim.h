@@ -38,6 +38,19 @@ struct sim_faults {
     uint64_t disk_bytes_max;           /* per node; 0 = no limit */
 };
 
+/* Of one node's disk; chances are per million operations. May be changed at any time. */
+struct sim_disk_faults {
+    unsigned read_errors, write_errors, sync_errors; /* EIO */
+    unsigned lost_writes, misdirected_writes; /* of files whose names have `spoil_prefix` in them */
+    unsigned failed_sync_cleans; /* percent of failed syncs after which the disk never gets the
+                                    data, though the page cache has it (what Linux does) */
+    const char *spoil_prefix;
+    uint64_t bytes_max; /* 0 = that of struct sim_faults */
+    /* Counted. */
+    uint64_t read_errors_met, write_errors_met, sync_errors_met, lost_met, misdirected_met,
+        no_space_met, rotted;
+};
+
 struct sim *sim_new(uint64_t seed);
 void sim_free(struct sim *sim);
 struct sim_faults *sim_faults(struct sim *sim);
@@ -61,9 +74,25 @@ void sim_restart(struct sim *sim, unsigned node);
 bool sim_up(const struct sim *sim, unsigned node);
 /* It ended itself by env_fatal since the last restart. */
 bool sim_died(const struct sim *sim, unsigned node);
+/* The node does nothing until then (SIGSTOP, a paused machine); what comes waits. */
+void sim_pause(struct sim *sim, unsigned node, uint64_t until_ns);
+/* Its monotonic clock runs `drift_ppm` fast (or slow) and is `offset_ns` ahead. When nothing has
+ * been started on it yet. */
+void sim_set_clock(struct sim *sim, unsigned node, uint64_t offset_ns, int drift_ppm);
+/* Its wall clock jumps. */
+void sim_jump_wall(struct sim *sim, unsigned node, int64_t by_ns);
+/* What goes that way takes so much longer. */
+void sim_slow(struct sim *sim, unsigned from, unsigned to, uint64_t extra_ns);
 /* One way; also while connections are open. */
 void sim_cut(struct sim *sim, unsigned from, unsigned to, bool cut);
+/* No link is cut or slow, nobody is paused. */
 void sim_heal(struct sim *sim);
+struct sim_disk_faults *sim_disk_faults(struct sim *sim, unsigned node);
+/* One bit of a file whose name has `prefix` in it turns over on the disk; false when there is none.
+ */
+bool sim_rot(struct sim *sim, unsigned node, const char *prefix);
+/* The node is down; its disk is replaced by an empty one. */
+void sim_wipe(struct sim *sim, unsigned node);
 /* Crash (SIM_POWER) as soon as the node submits its n-th write, sync or path operation from now;
  * 0 = never. */
 void sim_crash_at_io(struct sim *sim, unsigned node, uint64_t n);

@@ -256,12 +256,29 @@ static uint64_t used_bytes(const struct sim_disk *disk)
     return bytes;
 }
 
+static bool happens(struct sim_node *node, unsigned per_million, uint64_t *met)
+{
+    if (per_million == 0 || rng_below(&node->sim->rng, 1000000) >= per_million) {
+        return false;
+    }
+    ++*met;
+    return true;
+}
+
+static uint64_t disk_size(const struct sim_node *node)
+{
+    return node->disk.faults.bytes_max != 0 ? node->disk.faults.bytes_max
+                                            : node->sim->faults.disk_bytes_max;
+}
+
 static bool full(struct sim_node *node, const struct sim_inode *inode, uint64_t end)
 {
-    uint64_t max = node->sim->faults.disk_bytes_max;
+    uint64_t max = disk_size(node);
+    bool is_full = max != 0 && end > inode->live.size &&
+                   used_bytes(&node->disk) + end - inode->live.size > max;
 
-    return max != 0 && end > inode->live.size &&
-           used_bytes(&node->disk) + end - inode->live.size > max;
+    node->disk.faults.no_space_met += is_full;
+    return is_full;
 }
 
 static int64_t do_open(struct sim_node *node, struct env_io *io)
@@ -278,6 +295,8 @@ static int64_t do_open(struct sim_node *node, struct env_io *io)
     if (name == NULL) {
         struct sim_inode *inode = mem_zalloc(sizeof(*inode));
 
+        inode->spoils = node->disk.faults.spoil_prefix != NULL &&
+                        strstr(io->path, node->disk.faults.spoil_prefix) != NULL;
         inode_ref(inode);
         add_change(&node->disk, io->path, NULL, inode);
         inode_unref(inode);
@@ -312,8 +331,24 @@ static int64_t do_read(const struct sim_inode *inode, const struct env_io *io)
     return (int64_t)got;
 }
 
+/* A sync that fails: the data stays dirty, or it counts as clean and never gets to the disk. */
+static int64_t do_sync(struct sim_node *node, struct sim_inode *inode)
+{
+    struct sim_disk_faults *faults = &node->disk.faults;
+
+    if (!happens(node, faults->sync_errors, &faults->sync_errors_met)) {
+        make_durable(inode);
+        return 0;
+    }
+    if (rng_percent(&node->sim->rng, faults->failed_sync_cleans)) {
+        inode->dirty_from = inode->dirty_to = 0;
+    }
+    return -EIO;
+}
+
 static int64_t do_write(struct sim_node *node, const struct env_io *io)
 {
+    struct sim_disk_faults *faults = &node->disk.faults;
     uint64_t size = 0;
 
     for (unsigned i = 0; i < io->iov_count; i++) {
@@ -322,6 +357,20 @@ static int64_t do_write(struct sim_node *node, const struct env_io *io)
     if (full(node, io->file->inode, io->offset + size)) {
         return -ENOSPC;
     }
+    if (happens(node, faults->write_errors, &faults->write_errors_met)) {
+        return -EIO;
+    }
+    if (io->file->inode->spoils && happens(node, faults->lost_writes, &faults->lost_met)) {
+        return (int64_t)size;
+    }
+    if (io->file->inode->spoils && io->offset >= 2 * SECTOR &&
+        happens(node, faults->misdirected_writes, &faults->misdirected_met)) {
+        struct env_io elsewhere = *io;
+
+        elsewhere.offset = round_down(rng_below(&node->sim->rng, io->offset - SECTOR), SECTOR);
+        write_bytes(io->file->inode, &elsewhere);
+        return (int64_t)size;
+    }
     write_bytes(io->file->inode, io);
     return (int64_t)size;
 }
@@ -329,7 +378,7 @@ static int64_t do_write(struct sim_node *node, const struct env_io *io)
 static int64_t do_stat(struct sim_node *node, struct env_io *io)
 {
     struct sim_name *name = find(&node->disk.live, io->path);
-    uint64_t max = node->sim->faults.disk_bytes_max;
+    uint64_t max = disk_size(node);
 
     io->total_bytes = max != 0 ? max : GiB(100);
     io->free_bytes = io->total_bytes - min_u64(used_bytes(&node->disk), io->total_bytes);
@@ -402,6 +451,8 @@ static int64_t do_path(struct sim_node *node, const struct env_io *io)
 
 static void perform(struct sim_node *node, struct env_io *io)
 {
+    struct sim_disk_faults *faults = &node->disk.faults;
+
     switch (io->type) {
     case ENV_IO_OPEN:
         io->result = do_open(node, io);
@@ -411,14 +462,15 @@ static void perform(struct sim_node *node, struct env_io *io)
         io->result = 0;
         return;
     case ENV_IO_READ:
-        io->result = do_read(io->file->inode, io);
+        io->result = happens(node, faults->read_errors, &faults->read_errors_met)
+                         ? -EIO
+                         : do_read(io->file->inode, io);
         return;
     case ENV_IO_WRITE:
         io->result = do_write(node, io);
         return;
     case ENV_IO_SYNC:
-        make_durable(io->file->inode);
-        io->result = 0;
+        io->result = do_sync(node, io->file->inode);
         return;
     case ENV_IO_TRUNCATE:
     case ENV_IO_ALLOCATE:
@@ -451,10 +503,21 @@ static void count_io(struct sim_node *node, const struct env_io *io)
     }
 }
 
+/* Start-up and page faults: errors there are for tests of their own. */
 void sim_disk_io_now(struct env *env, struct env_io *io)
 {
+    struct sim_disk_faults *faults = &sim_node_of(env)->disk.faults;
+    struct sim_disk_faults kept = *faults;
+
     count_io(sim_node_of(env), io);
+    faults->read_errors = faults->write_errors = faults->sync_errors = 0;
+    faults->lost_writes = faults->misdirected_writes = 0;
     perform(sim_node_of(env), io);
+    faults->read_errors = kept.read_errors;
+    faults->write_errors = kept.write_errors;
+    faults->sync_errors = kept.sync_errors;
+    faults->lost_writes = kept.lost_writes;
+    faults->misdirected_writes = kept.misdirected_writes;
 }
 
 static void io_done(struct sim_event *event)
@@ -508,6 +571,44 @@ int sim_disk_list(struct env *env, const char *path, struct buf *out_names)
     }
     mem_free(found);
     return 0;
+}
+
+struct sim_disk_faults *sim_disk_faults(struct sim *sim, unsigned node)
+{
+    return &sim->nodes[node].disk.faults;
+}
+
+bool sim_rot(struct sim *sim, unsigned node, const char *prefix)
+{
+    struct sim_disk *disk = &sim->nodes[node].disk;
+    size_t first = disk->live.count > 0 ? (size_t)rng_below(&sim->rng, disk->live.count) : 0;
+
+    for (size_t i = 0; i < disk->live.count; i++) {
+        struct sim_name *name = &disk->live.names[(first + i) % disk->live.count];
+        size_t size = min_u64(name->inode->live.size, name->inode->durable.size);
+        size_t at;
+
+        if (strstr(name->path, prefix) == NULL || size == 0) {
+            continue;
+        }
+        at = (size_t)rng_below(&sim->rng, size);
+        name->inode->live.data[at] ^= (uint8_t)(1u << rng_below(&sim->rng, 8));
+        name->inode->durable.data[at] = name->inode->live.data[at];
+        disk->faults.rotted++;
+        return true;
+    }
+    return false;
+}
+
+void sim_wipe(struct sim *sim, unsigned node)
+{
+    struct sim_disk *disk = &sim->nodes[node].disk;
+    struct sim_disk_faults faults = disk->faults;
+
+    ASSERT(!sim->nodes[node].up);
+    sim_disk_deinit(disk);
+    sim_disk_init(disk);
+    disk->faults = faults;
 }
 
 void sim_crash_at_io(struct sim *sim, unsigned node, uint64_t n)

@@ -11,6 +11,7 @@
 
 struct sim_event {
     struct heap_node heap;
+    struct list_node node_deferred;
     struct sim_node *node; /* whose code runs; dropped when it has died meanwhile */
     uint64_t epoch;
     void (*run)(struct sim_event *event);
@@ -23,6 +24,7 @@ struct sim_inode {
     struct buf live;
     struct buf durable;
     size_t dirty_from, dirty_to; /* of live, not yet durable */
+    bool spoils;                 /* its writes may get lost or go elsewhere */
     unsigned refs;
     bool locked;
 };
@@ -59,6 +61,7 @@ struct sim_disk {
     struct list files; /* open */
     uint64_t path_ns;  /* path operations complete in order */
     uint64_t crash_at_io;
+    struct sim_disk_faults faults;
 };
 
 struct sim_end {
@@ -72,6 +75,7 @@ struct sim_end {
     uint64_t own_ns;    /* completions on this end come in order */
     uint64_t stalled_ns;
     bool closing; /* closed() is scheduled, nothing else is delivered */
+    struct sim_event *closed;
     bool reading; /* a delivery is scheduled */
     int status;
 };
@@ -93,6 +97,12 @@ struct sim_node {
     struct heap timers;
     struct sim_disk disk;
     struct list in_io; /* env_io submitted, in order */
+    uint64_t paused_until_ns;
+    struct list deferred; /* sim_event: came while it was paused */
+    uint64_t clock_offset_ns;
+    int64_t clock_ppm;
+    uint64_t timer_key, timer_ns; /* of the first timer: its local time, and when that is */
+    int64_t wall_offset_ns;
 };
 
 struct sim {
@@ -102,6 +112,7 @@ struct sim {
     struct sim_node nodes[SIM_NODES_MAX];
     struct sim_faults faults;
     bool cut[SIM_NODES_MAX][SIM_NODES_MAX];
+    uint64_t slow_ns[SIM_NODES_MAX][SIM_NODES_MAX];
     struct list ends;
     struct list listeners;
     struct sim_node *running;

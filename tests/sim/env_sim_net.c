@@ -39,6 +39,7 @@ static void on_closed(struct sim_event *event)
     struct env_conn *conn = end->conn;
 
     end->conn = NULL;
+    end->closed = NULL;
     buf_deinit(&end->inbox);
     if (conn != NULL) {
         conn->impl = NULL;
@@ -54,7 +55,7 @@ static void shut(struct sim_end *end, int status)
     }
     end->closing = true;
     end->status = status;
-    sim_schedule(end->owner, own_next(end, 1), on_closed, end);
+    end->closed = sim_schedule(end->owner, own_next(end, 1), on_closed, end);
 }
 
 static void on_reset(struct sim_event *event)
@@ -144,10 +145,31 @@ static void on_departure(struct sim_event *event)
         return;
     }
     end->stalled_ns = 0;
-    end->arrive_ns = max_u64(sim->now + net_delay(sim), end->arrive_ns + 1);
+    end->arrive_ns =
+        max_u64(sim->now + net_delay(sim) + sim->slow_ns[event->node->number][end->owner->number],
+                end->arrive_ns + 1);
     arrival = sim_schedule(end->owner, end->arrive_ns, on_arrival, end);
     arrival->bytes = buf_take(&event->bytes);
     arrival->epoch = end->epoch;
+}
+
+/* closed() is scheduled, or waits for the end of a pause: the send completes before it. */
+static void before_closed(struct sim_event *done, struct sim_end *end)
+{
+    struct sim_event *closed = end->closed;
+    struct heap *events = &end->owner->sim->events;
+
+    if (closed == NULL) {
+        return;
+    }
+    if (list_linked(&closed->node_deferred)) {
+        heap_remove(events, &done->heap);
+        list_insert_before(&closed->node_deferred, &done->node_deferred);
+    } else if (closed->heap.key <= done->heap.key) {
+        end->own_ns = done->heap.key + 1;
+        heap_remove(events, &closed->heap);
+        heap_push(events, &closed->heap, end->own_ns);
+    }
 }
 
 static void on_sent(struct sim_event *event)
@@ -173,14 +195,9 @@ void sim_net_send(struct env *env, struct env_conn *conn, struct env_send *send)
                             on_sent, send);
         return;
     }
-    /* Failed or closing: closed() is scheduled; this must come before it, so at the next instant
-     * when that is still ahead. */
     done = sim_schedule(end->owner, end->owner->sim->now, on_sent, send);
     done->status = -ECANCELED;
-    if (done->heap.key >= end->own_ns) {
-        heap_remove(&end->owner->sim->events, &done->heap);
-        heap_push(&end->owner->sim->events, &done->heap, end->own_ns);
-    }
+    before_closed(done, end);
 }
 
 static void on_opened(struct sim_event *event)

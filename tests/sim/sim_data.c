@@ -19,6 +19,7 @@ struct written {
     uint64_t count;
     uint64_t changes; /* begun and ended writes and truncates */
     unsigned changing;
+    bool unsure;
     struct list marks; /* data_mark: fsyncs under way */
 };
 
@@ -48,6 +49,20 @@ static struct written *written_of(const struct client *client, uint64_t ino)
 uint64_t data_next_tag(struct client *client)
 {
     return (uint64_t)client->incarnation << MODEL_TAG_BITS | ++client->next_tag;
+}
+
+bool data_pending(const struct client *client, uint64_t ino)
+{
+    const struct model_inode *inode = model_inode(&world->model, ino);
+    const struct written *written = written_of(client, ino);
+
+    for (uint64_t cell = 0; cell < written->count; cell++) {
+        if (written->seqs[cell] != 0 &&
+            (inode == NULL || model_committed(inode, client->slot, cell) < written->seqs[cell])) {
+            return true;
+        }
+    }
+    return written->changing > 0;
 }
 
 void data_change_begin(struct client *client, uint64_t ino)
@@ -91,6 +106,19 @@ void data_truncated(struct client *client, uint64_t ino, uint64_t size)
     }
 }
 
+void data_unsure(struct client *client, uint64_t ino, int error)
+{
+    written_of(client, ino)->unsure |= error == -EINTR;
+}
+
+void data_error(struct client *client, uint64_t ino, int error)
+{
+    if (error == -ENOSPC || error == -EIO) {
+        data_truncated(client, ino, 0);
+        written_of(client, ino)->unsure = true;
+    }
+}
+
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino)
 {
     struct written *written = written_of(client, ino);
@@ -127,6 +155,7 @@ void data_sync_end(struct client *client, struct data_mark *mark, int error)
         }
     }
     world->counts.fsyncs += error == 0;
+    data_error(client, mark->ino, error);
     list_remove(&mark->node);
     mem_free(mark->seqs);
     mem_free(mark);
@@ -184,7 +213,7 @@ static void check_cell(const struct client *client, const struct data_read *read
     if (tag != 0 && tag >> MODEL_TAG_BITS == client->incarnation && (uint32_t)tag == own) {
         return;
     }
-    if (own != 0 && committed < own) {
+    if (own != 0 && committed < own && !world->lossy) {
         bad_cell(client, read, cell, tag, "not what it has written");
     }
     if (inode == NULL ? tag != 0 : !model_was(inode, cell, tag, read->floor)) {
@@ -195,7 +224,8 @@ static void check_cell(const struct client *client, const struct data_read *read
 void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
                    struct slice bytes)
 {
-    if (written_of(client, read->ino)->changes != read->changes) {
+    if (written_of(client, read->ino)->changes != read->changes ||
+        written_of(client, read->ino)->unsure) {
         return; /* a write or truncate of this client ran beside it */
     }
     for (size_t at = 0; at + SIM_CELL <= bytes.size; at += SIM_CELL) {

@@ -1,45 +1,44 @@
-#include "tests/sim/sim_kernel.h"
+/*
+ * Calls, nodes, names. A name or attributes may be used for as long as the mount has said, by the
+ * client's own clock; INC_EPOCH makes all names stale, also those whose lookup is on its way.
+ */
+#include "tests/sim/sim_kernel_internal.h"
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/mem.h"
+#include "fs/coherence.h"
+#include "fs/local.h"
 #include "fs/mount.h"
-
-#include "fs/call.h"
 
 #include <errno.h>
 #include <fcntl.h>
 
-struct knode {
-    uint64_t ino;
-    uint32_t mode;
-    uint64_t lookups; /* that the mount counts for us */
-    unsigned refs;
-    unsigned opens;
-    struct process *lock_owner; /* i_rwsem, exclusive */
-    struct process *lock_queue[SIM_PROCESSES_MAX];
-    unsigned lock_waiting;
-};
-
-struct kernel {
-    struct client *client;
-    struct map nodes; /* ino -> struct knode */
-};
-
 /* ---- calls ---- */
 
-struct waiting {
-    struct fs_call call;
-    struct process *process;
-    bool done;
-    struct buf out;
-};
+uint64_t kernel_now(const struct kernel *kernel)
+{
+    return env_now(sim_env(world->sim, kernel->client->node));
+}
 
 static void on_done(struct fs_call *call)
 {
     struct waiting *waiting = container_of(call, struct waiting, call);
 
     waiting->done = true;
+    waiting->timeout_ns = coherence_timeout(call->mount);
     buf_append_slice(&waiting->out, call->out);
+    if (call->op == FS_OPEN && call->error == 0 && call->pages.size != 0) {
+        pages_store(map_get(&waiting->kernel->nodes, map_u64(call->ino)), call->pages);
+        call->keep_cache = true;
+    }
+    if (call->op == FS_READDIR && call->error == 0 && waiting->timeout_ns > 0) {
+        struct inode *inode = inode_find(call->mount, call->ino);
+
+        if (inode != NULL) {
+            local_note_entries(call->mount, inode, call->meta.request.offset, call->out, call->end);
+        }
+    }
     process_ready(waiting->process);
 }
 
@@ -48,16 +47,40 @@ static void start_call(void *data)
     fs_call_start(&((struct waiting *)data)->call);
 }
 
-/* The client's node code runs between two events, as everything of a node does. */
-static int ask(struct kernel *kernel, struct waiting *waiting)
+static void cancel_call(void *data)
 {
+    fs_call_cancel(&((struct waiting *)data)->call);
+}
+
+/* A signal that kills: the call is to end at once. */
+static void interrupt(struct waiting *waiting)
+{
+    world->counts.interrupts++;
+    sim_call(world->sim, waiting->kernel->client->node, cancel_call, waiting);
+}
+
+/* The client's node code runs between two events, as everything of a node does. */
+int ask(struct waiting *waiting, struct kernel *kernel)
+{
+    bool interrupts = !world->healed && rng_percent(&world->rng, 1);
+
+    waiting->kernel = kernel;
     waiting->process = process_self();
+    waiting->epoch = kernel->epoch;
+    waiting->version = kernel->version;
     waiting->call.mount = kernel->client->mount;
     waiting->call.done = on_done;
     sim_call(world->sim, kernel->client->node, start_call, waiting);
+    if (interrupts && !waiting->done) {
+        process_wait_until(sim_now(world->sim) + rng_below(&world->rng, NS_PER_S));
+        if (!waiting->done) {
+            interrupt(waiting);
+        }
+    }
     while (!waiting->done) {
         process_wait();
     }
+    witness_returned(waiting->call.meta.reply.index);
     world->counts.calls++;
     world->counts.errors += waiting->call.error != 0;
     return -waiting->call.error;
@@ -65,7 +88,7 @@ static int ask(struct kernel *kernel, struct waiting *waiting)
 
 /* ---- nodes ---- */
 
-static struct knode *node_get(struct kernel *kernel, uint64_t ino)
+struct knode *node_get(struct kernel *kernel, uint64_t ino)
 {
     struct knode *node = map_get(&kernel->nodes, map_u64(ino));
 
@@ -78,13 +101,28 @@ static struct knode *node_get(struct kernel *kernel, uint64_t ino)
     return node;
 }
 
-/* A reply has made the inode known. */
-static struct knode *node_known(struct kernel *kernel, const struct meta_attr *attr)
+void node_take_attr(struct kernel *kernel, struct knode *node, const struct waiting *waiting)
 {
-    struct knode *node = node_get(kernel, attr->ino);
+    if (node->attr_version > waiting->version) {
+        return;
+    }
+    node->attr = waiting->call.attr;
+    node->attr_until_ns = kernel_now(kernel) + waiting->timeout_ns;
+}
+
+void node_forget_attr(struct kernel *kernel, struct knode *node)
+{
+    node->attr_version = ++kernel->version;
+    node->attr_until_ns = 0;
+}
+
+struct knode *node_known(struct kernel *kernel, const struct waiting *waiting)
+{
+    struct knode *node = node_get(kernel, waiting->call.attr.ino);
 
     node->lookups++;
-    node->mode = attr->mode;
+    node->mode = waiting->call.attr.mode;
+    node_take_attr(kernel, node, waiting);
     return node;
 }
 
@@ -109,6 +147,8 @@ static void node_evict(struct kernel *kernel, struct knode *node)
     struct forgetting forgetting = {kernel->client->mount, node->ino, node->lookups};
 
     map_remove(&kernel->nodes, map_u64(node->ino));
+    pages_drop(node, 0);
+    map_deinit(&node->pages);
     mem_free(node);
     sim_call(world->sim, kernel->client->node, forget, &forgetting);
 }
@@ -134,7 +174,7 @@ uint64_t k_ino(const struct knode *node)
 
 /* ---- the inode's lock ---- */
 
-static void lock(struct knode *node)
+void node_lock(struct knode *node)
 {
     struct process *self = process_self();
 
@@ -149,7 +189,7 @@ static void lock(struct knode *node)
     }
 }
 
-static void unlock(struct knode *node)
+void node_unlock(struct knode *node)
 {
     ASSERT(node->lock_owner == process_self());
     node->lock_owner = NULL;
@@ -162,103 +202,255 @@ static void unlock(struct knode *node)
     }
 }
 
-static void lock_two(struct knode *a, struct knode *b)
+#define LOCKS_MAX 4
+
+/* Directories and what is removed from them, each once; NULLs are left out. The kernel has an order
+ * for them; here whoever does not get all begins again. */
+static void lock_all(struct knode *nodes[LOCKS_MAX])
 {
-    lock(a->ino <= b->ino ? a : b);
-    if (a != b) {
-        lock(a->ino <= b->ino ? b : a);
+    for (unsigned i = 0; i < LOCKS_MAX; i++) {
+        for (unsigned k = 0; k < i && nodes[i] != NULL; k++) {
+            nodes[i] = nodes[k] == nodes[i] ? NULL : nodes[i];
+        }
+    }
+    for (unsigned i = 0; i < LOCKS_MAX; i++) {
+        if (nodes[i] == NULL || nodes[i]->lock_owner == NULL) {
+            if (nodes[i] != NULL) {
+                node_lock(nodes[i]);
+            }
+            continue;
+        }
+        while (i-- > 0) {
+            if (nodes[i] != NULL) {
+                node_unlock(nodes[i]);
+            }
+        }
+        process_wait_until(sim_now(world->sim) + NS_PER_MS / 4);
     }
 }
 
-static void unlock_two(struct knode *a, struct knode *b)
+static void unlock_all(struct knode *nodes[LOCKS_MAX])
 {
-    unlock(a);
-    if (a != b) {
-        unlock(b);
+    for (unsigned i = 0; i < LOCKS_MAX; i++) {
+        if (nodes[i] != NULL) {
+            node_unlock(nodes[i]);
+        }
     }
 }
 
 /* ---- names ---- */
 
-int k_lookup(struct kernel *kernel, struct knode *dir, const char *name, struct knode **out_node)
+static struct map_key key_of(uint64_t dir, const char *name)
+{
+    return (struct map_key){dir, hash_bytes((struct hash_key){3, 5}, slice_text(name))};
+}
+
+static void entry_drop(struct kernel *kernel, const struct knode *dir, const char *name)
+{
+    mem_free(map_remove(&kernel->entries, key_of(dir->ino, name)));
+}
+
+/* ino 0: it is not there. */
+static void entry_set(struct kernel *kernel, const struct knode *dir, const char *name,
+                      uint64_t ino, const struct waiting *waiting)
+{
+    struct kdentry *entry = mem_zalloc(sizeof(*entry));
+
+    entry->dir = dir->ino;
+    snprintf(entry->name, sizeof(entry->name), "%s", name);
+    entry->ino = ino;
+    entry->until_ns = kernel_now(kernel) + waiting->timeout_ns;
+    entry->epoch = waiting->epoch;
+    mem_free(map_put(&kernel->entries, key_of(dir->ino, name), entry));
+}
+
+/* A name that may be used without asking. */
+static const struct kdentry *entry_valid(const struct kernel *kernel, const struct knode *dir,
+                                         const char *name)
+{
+    const struct kdentry *entry = map_get(&kernel->entries, key_of(dir->ino, name));
+
+    if (entry == NULL || entry->epoch != kernel->epoch || kernel_now(kernel) >= entry->until_ns ||
+        (entry->ino != 0 && map_get(&kernel->nodes, map_u64(entry->ino)) == NULL)) {
+        return NULL;
+    }
+    return entry;
+}
+
+static int lookup_cached(struct kernel *kernel, const struct knode *dir,
+                         const struct kdentry *entry, struct knode **out_node)
+{
+    struct knode *node = entry->ino != 0 ? node_get(kernel, entry->ino) : NULL;
+
+    world->counts.cached_names++;
+    check_cached_name(kernel->client, dir->ino, entry->name, entry->ino);
+    if (node == NULL) {
+        return -ENOENT;
+    }
+    *out_node = node;
+    return 0;
+}
+
+static int lookup(struct kernel *kernel, struct knode *dir, const char *name,
+                  struct knode **out_node)
 {
     struct waiting waiting = {.call = {.op = FS_LOOKUP, .ino = dir->ino, .name = slice_text(name)}};
-    int r = ask(kernel, &waiting);
+    int r = ask(&waiting, kernel);
 
     buf_deinit(&waiting.out);
+    if (waiting.call.meta.request.op == META_OP_NONE && (r == 0 || r == -ENOENT)) {
+        promise_made(kernel->client, dir->ino, name, r, &waiting.call.attr);
+    }
     if (r == 0) {
-        *out_node = node_known(kernel, &waiting.call.attr);
+        *out_node = node_known(kernel, &waiting);
+        entry_set(kernel, dir, name, (*out_node)->ino, &waiting);
+    } else if (r == -ENOENT) {
+        entry_set(kernel, dir, name, 0, &waiting);
     }
     return r;
+}
+
+int k_lookup(struct kernel *kernel, struct knode *dir, const char *name, struct knode **out_node)
+{
+    const struct kdentry *entry = entry_valid(kernel, dir, name);
+
+    return entry != NULL ? lookup_cached(kernel, dir, entry, out_node)
+                         : lookup(kernel, dir, name, out_node);
 }
 
 int k_stat(struct kernel *kernel, struct knode *node, struct meta_attr *out_attr)
 {
     struct waiting waiting = {.call = {.op = FS_GETATTR, .ino = node->ino}};
-    int r = ask(kernel, &waiting);
+    uint64_t floor = witness_known();
+    int r;
 
+    if (kernel_now(kernel) < node->attr_until_ns) {
+        world->counts.cached_attrs++;
+        check_cached_attr(kernel->client, &node->attr, floor);
+        *out_attr = node->attr;
+        return 0;
+    }
+    r = ask(&waiting, kernel);
+    if (r == 0) {
+        node_take_attr(kernel, node, &waiting);
+    }
+    if (r == 0 && waiting.call.meta.request.op == META_OP_NONE) {
+        promise_made(kernel->client, /* dir= */ 0, /* name= */ NULL, r, &waiting.call.attr);
+    }
     buf_deinit(&waiting.out);
     *out_attr = waiting.call.attr;
     return r;
 }
 
-/* One name in one directory. */
-static int change_name(struct kernel *kernel, struct knode *dir, struct waiting *waiting)
+/* A new name in one directory. Whatever comes of it, what was known of the name is not any more. */
+static int make_name(struct kernel *kernel, struct knode *dir, struct waiting *waiting,
+                     const char *name)
 {
     int r;
 
-    lock(dir);
+    node_lock(dir);
     waiting->call.ino = dir->ino;
-    r = ask(kernel, waiting);
-    unlock(dir);
+    waiting->call.name = slice_text(name);
+    r = ask(waiting, kernel);
+    entry_drop(kernel, dir, name);
+    node_forget_attr(kernel, dir);
+    if (r == 0) {
+        struct knode *node = node_known(kernel, waiting);
+
+        entry_set(kernel, dir, name, node->ino, waiting);
+        k_put(kernel, node);
+    }
+    node_unlock(dir);
     buf_deinit(&waiting->out);
     return r;
 }
 
-static int make_name(struct kernel *kernel, struct knode *dir, struct waiting *waiting)
+/* Does the name still lead to the node (NULL: to nothing)? Asked with the directory locked, where
+ * the kernel looks names up. */
+static bool still_leads(const struct kernel *kernel, const struct knode *dir, const char *name,
+                        const struct knode *node)
 {
-    int r = change_name(kernel, dir, waiting);
+    const struct kdentry *entry = map_get(&kernel->entries, key_of(dir->ino, name));
 
-    if (r == 0) {
-        k_put(kernel, node_known(kernel, &waiting->call.attr));
+    return entry != NULL && entry->ino == (node != NULL ? node->ino : 0);
+}
+
+/* Locks the directory and what the name leads to, as vfs_unlink and vfs_rmdir do. */
+static int remove_name(struct kernel *kernel, struct knode *dir, struct waiting *waiting,
+                       const char *name)
+{
+    struct knode *victim;
+    struct knode *nodes[LOCKS_MAX] = {dir};
+    int r = k_lookup(kernel, dir, name, &victim);
+
+    if (r < 0) {
+        return r;
     }
+    nodes[1] = victim;
+    lock_all(nodes);
+    r = -EAGAIN; /* the program may try again */
+    if (still_leads(kernel, dir, name, victim)) {
+        waiting->call.ino = dir->ino;
+        waiting->call.name = slice_text(name);
+        r = ask(waiting, kernel);
+        entry_drop(kernel, dir, name);
+        node_forget_attr(kernel, dir);
+        node_forget_attr(kernel, victim);
+    }
+    unlock_all(nodes);
+    k_put(kernel, victim);
+    buf_deinit(&waiting->out);
     return r;
 }
 
 int k_mkdir(struct kernel *kernel, struct knode *dir, const char *name)
 {
-    struct waiting waiting = {.call = {.op = FS_MKDIR, .name = slice_text(name), .mode = 0755}};
+    struct waiting waiting = {.call = {.op = FS_MKDIR, .mode = 0755}};
 
-    return make_name(kernel, dir, &waiting);
+    return make_name(kernel, dir, &waiting, name);
 }
 
 int k_symlink(struct kernel *kernel, struct knode *dir, const char *name, const char *target)
 {
-    struct waiting waiting = {
-        .call = {.op = FS_SYMLINK, .name = slice_text(name), .name2 = slice_text(target)}};
+    struct waiting waiting = {.call = {.op = FS_SYMLINK, .name2 = slice_text(target)}};
 
-    return make_name(kernel, dir, &waiting);
+    return make_name(kernel, dir, &waiting, name);
 }
 
 int k_link(struct kernel *kernel, struct knode *node, struct knode *dir, const char *name)
 {
-    struct waiting waiting = {.call = {.op = FS_LINK, .name = slice_text(name), .ino2 = node->ino}};
+    struct waiting waiting = {.call = {.op = FS_LINK, .ino2 = node->ino}};
+    int r = make_name(kernel, dir, &waiting, name);
 
-    return make_name(kernel, dir, &waiting);
+    if (r < 0) {
+        node_forget_attr(kernel, node);
+    }
+    return r;
 }
 
 int k_unlink(struct kernel *kernel, struct knode *dir, const char *name)
 {
-    struct waiting waiting = {.call = {.op = FS_UNLINK, .name = slice_text(name)}};
+    struct waiting waiting = {.call = {.op = FS_UNLINK}};
 
-    return change_name(kernel, dir, &waiting);
+    return remove_name(kernel, dir, &waiting, name);
 }
 
 int k_rmdir(struct kernel *kernel, struct knode *dir, const char *name)
 {
-    struct waiting waiting = {.call = {.op = FS_RMDIR, .name = slice_text(name)}};
+    struct waiting waiting = {.call = {.op = FS_RMDIR}};
 
-    return change_name(kernel, dir, &waiting);
+    return remove_name(kernel, dir, &waiting, name);
+}
+
+static void forget_named(struct kernel *kernel, const struct knode *dir, const char *name)
+{
+    const struct kdentry *entry = map_get(&kernel->entries, key_of(dir->ino, name));
+    struct knode *node = entry != NULL ? map_get(&kernel->nodes, map_u64(entry->ino)) : NULL;
+
+    if (node != NULL) {
+        node_forget_attr(kernel, node);
+    }
+    entry_drop(kernel, dir, name);
 }
 
 int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct knode *new_dir,
@@ -270,13 +462,74 @@ int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct 
                                        .ino2 = new_dir->ino,
                                        .name2 = slice_text(new_name),
                                        .flags = flags}};
-    int r;
+    struct knode *moved = NULL, *victim = NULL;
+    struct knode *nodes[LOCKS_MAX] = {dir, new_dir};
+    int r = k_lookup(kernel, dir, name, &moved);
 
-    lock_two(dir, new_dir);
-    r = ask(kernel, &waiting);
-    unlock_two(dir, new_dir);
+    if (r < 0) {
+        return r;
+    }
+    r = k_lookup(kernel, new_dir, new_name, &victim);
+    nodes[2] = moved;
+    nodes[3] = victim;
+    if (r == 0 || r == -ENOENT) {
+        lock_all(nodes);
+        r = -EAGAIN;
+        if (still_leads(kernel, dir, name, moved) &&
+            still_leads(kernel, new_dir, new_name, victim)) {
+            r = ask(&waiting, kernel);
+            forget_named(kernel, dir, name);
+            forget_named(kernel, new_dir, new_name);
+            node_forget_attr(kernel, dir);
+            node_forget_attr(kernel, new_dir);
+        }
+        unlock_all(nodes);
+    }
+    k_put(kernel, moved);
+    if (victim != NULL) {
+        k_put(kernel, victim);
+    }
     buf_deinit(&waiting.out);
     return r;
+}
+
+/* READDIRPLUS: each entry is a lookup. */
+struct listing {
+    struct kernel *kernel;
+    struct knode *dir;
+    const struct waiting *waiting;
+    struct meta_dirent dirent;
+};
+
+static void take_listed(void *data)
+{
+    struct listing *listing = data;
+    struct mount *mount = listing->kernel->client->mount;
+    struct waiting reply = *listing->waiting;
+    struct inode *inode;
+
+    if (listing->dirent.attr.size == 0 ||
+        meta_attr_decode(&reply.call.attr, listing->dirent.attr) < 0) {
+        return;
+    }
+    inode = inode_make(mount, reply.call.attr.ino);
+    inode_ref(mount, inode);
+    inode_update(mount, inode, &reply.call.attr, false);
+    (void)node_known(listing->kernel, &reply);
+}
+
+static void list_entry_found(struct listing *listing)
+{
+    char name[MODEL_NAME_MAX] = {0};
+    struct knode *node;
+
+    memcpy(name, listing->dirent.name.data, min_u64(listing->dirent.name.size, sizeof(name) - 1));
+    sim_call(world->sim, listing->kernel->client->node, take_listed, listing);
+    node = map_get(&listing->kernel->nodes, map_u64(listing->dirent.ino));
+    if (node != NULL && listing->dirent.attr.size != 0) {
+        entry_set(listing->kernel, listing->dir, name, node->ino, listing->waiting);
+        k_put(listing->kernel, node);
+    }
 }
 
 int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
@@ -289,19 +542,20 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
     while (r == 0 && !end) {
         struct waiting waiting = {
             .call = {.op = FS_READDIR, .ino = dir->ino, .offset = cookie, .size = 256}};
+        struct listing listing = {.kernel = kernel, .dir = dir, .waiting = &waiting};
         struct schema_reader reader;
 
-        r = ask(kernel, &waiting);
+        r = ask(&waiting, kernel);
         end = waiting.call.end;
         reader =
             (struct schema_reader){waiting.out.data, waiting.out.data + waiting.out.size, false};
         while (r == 0 && reader.at < reader.end) {
-            struct meta_dirent dirent;
-
-            if (meta_dirent_decode(&dirent, schema_read_bytes(&reader, META_BODY_MAX)) < 0) {
+            if (meta_dirent_decode(&listing.dirent, schema_read_bytes(&reader, META_BODY_MAX)) <
+                0) {
                 violation("a directory entry cannot be decoded");
             }
-            cookie = dirent.cookie;
+            cookie = listing.dirent.cookie;
+            list_entry_found(&listing);
             ++*out_count;
         }
         buf_deinit(&waiting.out);
@@ -309,167 +563,35 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
     return r;
 }
 
-/* ---- files ---- */
-
-static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
+int create_known(struct kernel *kernel, struct knode *dir, const char *name, uint32_t flags,
+                 struct knode **out_node)
 {
     struct waiting waiting = {
-        .call = {.op = FS_OPEN, .ino = node->ino, .open_flags = flags & (O_ACCMODE | O_TRUNC)}};
+        .call = {.op = FS_CREATE, .mode = 0644, .open_flags = flags & ~(uint32_t)O_TRUNC}};
     int r;
 
-    if (flags & O_TRUNC) {
-        lock(node);
-        data_change_begin(kernel->client, node->ino);
-        data_truncated(kernel->client, node->ino, 0); /* it may have happened from now on */
-    }
-    r = ask(kernel, &waiting);
-    if (flags & O_TRUNC) {
-        data_change_end(kernel->client, node->ino);
-        unlock(node);
-    }
-    buf_deinit(&waiting.out);
-    return r;
-}
-
-static int create(struct kernel *kernel, struct knode *dir, const char *name, uint32_t flags,
-                  struct knode **out_node)
-{
-    struct waiting waiting = {
-        .call = {.op = FS_CREATE, .name = slice_text(name), .mode = 0644, .open_flags = flags}};
-    int r;
-
-    lock(dir);
+    node_lock(dir);
     waiting.call.ino = dir->ino;
-    r = ask(kernel, &waiting);
-    unlock(dir);
-    buf_deinit(&waiting.out);
+    waiting.call.name = slice_text(name);
+    r = ask(&waiting, kernel);
+    entry_drop(kernel, dir, name);
+    node_forget_attr(kernel, dir);
     if (r == 0) {
-        *out_node = node_known(kernel, &waiting.call.attr);
+        *out_node = node_known(kernel, &waiting);
+        entry_set(kernel, dir, name, (*out_node)->ino, &waiting);
     }
-    return r;
-}
-
-int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t flags,
-           struct kfile *out_file)
-{
-    uint64_t floor = witness_floor();
-    struct knode *node = NULL;
-    int r = k_lookup(kernel, dir, name, &node);
-
-    if (r == -ENOENT && (flags & O_CREAT)) {
-        r = create(kernel, dir, name, flags, &node);
-    } else if (r == 0 && (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
-        r = -EEXIST;
-    } else if (r == 0) {
-        r = S_ISREG(node->mode)   ? open_known(kernel, node, flags)
-            : S_ISDIR(node->mode) ? -EISDIR
-                                  : -ELOOP;
-    }
-    if (r == 0) {
-        node->opens++;
-        *out_file = (struct kfile){node, (flags & O_ACCMODE) != O_RDONLY, floor};
-    } else if (node != NULL) {
-        k_put(kernel, node);
-    }
-    return r;
-}
-
-int k_close(struct kernel *kernel, struct kfile *file)
-{
-    struct waiting flush = {.call = {.op = FS_FLUSH, .ino = file->node->ino}};
-    struct waiting release = {.call = {.op = FS_RELEASE, .ino = file->node->ino}};
-    int r = file->writable ? ask(kernel, &flush) : 0;
-
-    (void)ask(kernel, &release);
-    buf_deinit(&flush.out);
-    buf_deinit(&release.out);
-    file->node->opens--;
-    k_put(kernel, file->node);
-    file->node = NULL;
-    return r;
-}
-
-int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size)
-{
-    struct client *client = kernel->client;
-    struct knode *node = file->node;
-    uint64_t tag = data_next_tag(client);
-    uint8_t *bytes = mem_alloc(size);
-    int r = 0;
-
-    model_fill(bytes, size, tag);
-    lock(node);
-    data_change_begin(client, node->ino);
-    for (uint64_t at = 0; r == 0 && at < size; at += MiB(1)) {
-        uint64_t part = min_u64(size - at, MiB(1));
-        struct waiting waiting = {.call = {.op = FS_WRITE,
-                                           .ino = node->ino,
-                                           .offset = offset + at,
-                                           .data = slice_make(bytes + at, part)}};
-
-        r = ask(kernel, &waiting);
-        if (r == 0) {
-            data_wrote(client, node->ino, offset + at, part, tag);
-        }
-        buf_deinit(&waiting.out);
-    }
-    data_change_end(client, node->ino);
-    unlock(node);
-    mem_free(bytes);
-    return r;
-}
-
-int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size,
-               struct buf *out_bytes)
-{
-    struct data_read read = data_read_begin(kernel->client, file->node->ino, file->floor);
-    struct waiting waiting = {
-        .call = {.op = FS_READ, .ino = file->node->ino, .offset = offset, .size = size}};
-    int r = ask(kernel, &waiting);
-    int64_t got = (int64_t)waiting.out.size;
-
-    if (r == 0) {
-        data_read_end(kernel->client, &read, offset, buf_slice(&waiting.out));
-    }
-    if (r == 0 && out_bytes != NULL) {
-        buf_append_slice(out_bytes, buf_slice(&waiting.out));
-    }
+    node_unlock(dir);
     buf_deinit(&waiting.out);
-    return r < 0 ? r : got;
-}
-
-int k_fsync(struct kernel *kernel, struct knode *node)
-{
-    struct data_mark *mark = data_sync_begin(kernel->client, node->ino);
-    struct waiting waiting = {.call = {.op = FS_FSYNC, .ino = node->ino}};
-    int r = ask(kernel, &waiting);
-
-    data_sync_end(kernel->client, mark, r);
-    buf_deinit(&waiting.out);
-    return r;
-}
-
-int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)
-{
-    struct waiting waiting = {
-        .call = {
-            .op = FS_SETATTR, .ino = node->ino, .valid = META_SET_SIZE, .set = {.size = size}}};
-    int r;
-
-    lock(node);
-    data_change_begin(kernel->client, node->ino);
-    data_truncated(kernel->client, node->ino, size); /* it may have happened from now on */
-    r = ask(kernel, &waiting);
-    data_change_end(kernel->client, node->ino);
-    unlock(node);
-    buf_deinit(&waiting.out);
+    if (r == 0 && !waiting.call.keep_cache) {
+        pages_invalidate(*out_node);
+    }
     return r;
 }
 
 int k_statfs(struct kernel *kernel)
 {
     struct waiting waiting = {.call = {.op = FS_STATFS, .ino = META_ROOT_INO}};
-    int r = ask(kernel, &waiting);
+    int r = ask(&waiting, kernel);
 
     buf_deinit(&waiting.out);
     return r;
@@ -491,13 +613,21 @@ void kernel_free(struct kernel *kernel)
     size_t at = 0;
 
     while ((slot = map_next(&kernel->nodes, &at)) != NULL) {
+        struct knode *node = slot->value;
+
+        pages_drop(node, 0);
+        map_deinit(&node->pages);
+        mem_free(node);
+    }
+    for (at = 0; (slot = map_next(&kernel->entries, &at)) != NULL;) {
         mem_free(slot->value);
     }
     map_deinit(&kernel->nodes);
+    map_deinit(&kernel->entries);
     mem_free(kernel);
 }
 
 void kernel_caches_lost(struct kernel *kernel)
 {
-    (void)kernel;
+    kernel->epoch++; /* INC_EPOCH: names only; attributes have their time */
 }

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 struct world *world;
@@ -28,6 +29,7 @@ static const char help[] =
 struct totals {
     struct sim_counts counts;
     uint64_t virtual_ns, steps;
+    uint64_t marks[SIM_MARKS_MAX];
 };
 
 static struct totals *totals;
@@ -59,6 +61,7 @@ static void run_seed(const struct sim_options *options)
     world->options = *options;
     world->sim = sim_new(options->seed);
     rng_init(&world->rng, options->seed ^ UINT64_C(0x5eed));
+    rng_init(&world->buggify_rng, options->seed ^ UINT64_C(0xb66f));
     trace_attach(world);
     model_init(&world->model, 2);
     cluster_draw();
@@ -69,6 +72,7 @@ static void run_seed(const struct sim_options *options)
     world_run(sim_now(world->sim) + length);
     check_end();
     add_counts(&world->counts);
+    marks_add(totals->marks);
     totals->virtual_ns += sim_now(world->sim);
     totals->steps += sim_steps(world->sim);
     printf("seed %" PRIu64 ": ok, %.0f s, %" PRIu64 " events, %" PRIu64 " calls, digest %016" PRIx64
@@ -110,6 +114,16 @@ static double now_s(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* The machine may be busy with other things: what this took of it. */
+static double cpu_s(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_CHILDREN, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
 static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
 {
     double began = now_s(), took;
@@ -121,12 +135,14 @@ static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
     }
     took = now_s() - began;
     print_counts();
+    marks_print(totals->marks);
     fflush(stdout);
     fprintf(stderr,
-            "%" PRIu64 " seeds, %u failed, %.2f simulated hours in %.1f s: %.0f times real time, "
-            "%.0f events/s\n",
-            to - from + 1, failed, (double)totals->virtual_ns / 3.6e12, took,
-            (double)totals->virtual_ns / 1e9 / took, (double)totals->steps / took);
+            "%" PRIu64
+            " seeds, %u failed, %.2f simulated hours in %.1f s (%.1f s of CPU): %.0f times "
+            "real time, %.0f events/s\n",
+            to - from + 1, failed, (double)totals->virtual_ns / 3.6e12, took, cpu_s(),
+            (double)totals->virtual_ns / 1e9 / cpu_s(), (double)totals->steps / cpu_s());
     return failed;
 }
 

@@ -32,19 +32,23 @@ struct model_entry *model_entry(const struct model_inode *dir, struct slice name
     return NULL;
 }
 
-static void entry_add(struct model_inode *dir, struct slice name, uint64_t ino)
+static void entry_add(const struct model *model, struct model_inode *dir, struct slice name,
+                      uint64_t ino)
 {
     struct model_entry *entry;
 
     ASSERT(name.size < MODEL_NAME_MAX);
     dir->entries = mem_realloc(dir->entries, (dir->entry_count + 1) * sizeof(*dir->entries));
+    dir->changed = model->index;
     entry = &dir->entries[dir->entry_count++];
     *entry = (struct model_entry){.ino = ino};
     memcpy(entry->name, name.data, name.size);
 }
 
-static void entry_remove(struct model_inode *dir, struct model_entry *entry)
+static void entry_remove(const struct model *model, struct model_inode *dir,
+                         struct model_entry *entry)
 {
+    dir->changed = model->index;
     *entry = dir->entries[--dir->entry_count];
 }
 
@@ -56,6 +60,13 @@ static struct model_answer fail(int error)
 static struct model_answer broken(const char *why)
 {
     return (struct model_answer){.broken = why};
+}
+
+/* It is what the operation changes. */
+static struct model_answer changed(const struct model *model, struct model_inode *inode)
+{
+    inode->changed = model->index;
+    return (struct model_answer){.has_attr = true, .inode = inode};
 }
 
 static struct model_answer with_attr(struct model_inode *inode)
@@ -114,9 +125,9 @@ static struct model_answer make_new(struct model *model, const struct meta_reque
         memcpy(inode->target, request->data.data, request->data.size);
         inode->size = request->data.size;
     }
-    entry_add(dir, request->name, ino);
+    entry_add(model, dir, request->name, ino);
     dir->nlink += S_ISDIR(mode) ? 1 : 0;
-    return with_attr(inode);
+    return changed(model, inode);
 }
 
 static struct model_answer do_make(struct model *model, const struct meta_request *request,
@@ -170,8 +181,8 @@ static struct model_answer do_link(struct model *model, const struct meta_reques
         return fail(error);
     }
     inode->nlink++;
-    entry_add(dir, request->name, inode->ino);
-    return with_attr(inode);
+    entry_add(model, dir, request->name, inode->ino);
+    return changed(model, inode);
 }
 
 /* ---- removing ---- */
@@ -203,10 +214,10 @@ static struct model_answer do_remove(struct model *model, const struct meta_requ
     if (rmdir && victim->entry_count != 0) {
         return fail(ENOTEMPTY);
     }
-    entry_remove(dir, entry);
+    entry_remove(model, dir, entry);
     dir->nlink -= rmdir ? 1 : 0;
     drop_link(request, victim);
-    return with_attr(victim);
+    return changed(model, victim);
 }
 
 /* ---- rename ---- */
@@ -292,6 +303,10 @@ static struct model_answer do_rename(struct model *model, const struct meta_requ
     if (moved == victim) {
         return answer;
     }
+    moved->changed = from_dir->changed = to_dir->changed = model->index;
+    if (victim != NULL) {
+        victim->changed = model->index;
+    }
     if (victim != NULL && (request->flags & META_EXCHANGE) != 0) {
         to->ino = moved->ino;
         model_entry(from_dir, request->name)->ino = victim->ino;
@@ -304,9 +319,9 @@ static struct model_answer do_rename(struct model *model, const struct meta_requ
         to_dir->nlink -= S_ISDIR(victim->mode) ? 1 : 0;
         drop_link(request, victim);
     } else {
-        entry_add(to_dir, request->name2, moved->ino);
+        entry_add(model, to_dir, request->name2, moved->ino);
     }
-    entry_remove(from_dir, model_entry(from_dir, request->name));
+    entry_remove(model, from_dir, model_entry(from_dir, request->name));
     swap_parents(from_dir, to_dir, moved);
     return answer;
 }
@@ -331,7 +346,7 @@ static struct model_answer do_setattr(struct model *model, const struct meta_req
     if ((request->valid & META_SET_MODE) != 0) {
         inode->mode = (inode->mode & S_IFMT) | (request->mode & 07777);
     }
-    return with_attr(inode);
+    return changed(model, inode);
 }
 
 static const char *commit_record(struct model *model, struct slice bytes,

@@ -30,8 +30,9 @@ struct model_past {
 struct model_inode {
     uint64_t ino;
     uint32_t mode, nlink, uid, gid;
-    uint64_t size, parent, change;
-    bool going; /* nlink is 0 and it may be freed already */
+    uint64_t size, parent;
+    uint64_t changed; /* index of its last change */
+    bool going;       /* nlink is 0 and it may be freed already */
     struct model_entry *entries;
     size_t entry_count;
     char *target; /* of a symbolic link */

@@ -120,6 +120,7 @@ void model_truncate(struct model *model, struct model_inode *inode, uint64_t siz
         set_cell(model, inode, cell, 0);
     }
     inode->size = size;
+    inode->changed = model->index;
     note_foreign(model, inode, slot);
 }
 
@@ -247,6 +248,7 @@ const char *model_commit(struct model *model, struct model_inode *inode,
     why = commit->is_inline ? commit_inline(model, inode, commit->inline_data, slot)
                             : commit_extents(model, inode, commit, slot);
     note_foreign(model, inode, slot);
+    inode->changed = model->index;
     return why;
 }
 

@@ -31,9 +31,10 @@ static struct {
     struct applied *log;
     uint64_t size; /* indexes below have been applied by somebody */
     uint64_t floor;
+    uint64_t known;
     struct map replies; /* {hash of the question, index} -> hash of the answer + 1 */
     struct {
-        uint64_t started, told;
+        uint64_t started, told, asked;
     } ops[SIM_CLIENTS_MAX + 1];
 } witness;
 
@@ -58,6 +59,16 @@ static uint64_t hash_command(struct slice command, uint64_t term)
 uint64_t witness_floor(void)
 {
     return witness.floor;
+}
+
+void witness_returned(uint64_t index)
+{
+    witness.known = max_u64(witness.known, index);
+}
+
+uint64_t witness_known(void)
+{
+    return witness.known;
 }
 
 static struct applied *at_index(uint64_t index)
@@ -254,6 +265,7 @@ const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_reques
     if (request->op == META_SESSION_OPEN) {
         note_session(request, reply);
     }
+    promise_applied(request);
     return reply;
 }
 
@@ -300,6 +312,7 @@ struct watched {
     void (*done)(struct meta_call *call);
     struct client *client;
     uint64_t floor;
+    uint64_t others; /* operations of anybody else when it began */
 };
 
 static struct map watched; /* meta_call -> struct watched, by address: only ever looked up */
@@ -350,7 +363,7 @@ static struct client *client_of(const struct meta_client *meta)
 
 void witness_client_gone(const struct client *client)
 {
-    witness.ops[client->slot].started = witness.ops[client->slot].told = 0;
+    memset(&witness.ops[client->slot], 0, sizeof(witness.ops[0]));
 }
 
 uint64_t witness_ops_started(const struct client *client)
@@ -369,6 +382,20 @@ static bool is_promise(const struct meta_call *call)
     return (call->request.flags & META_CLIENT_TIME) != 0;
 }
 
+/* A change of names or attributes whose outcome the mount does not know yet. */
+static bool is_asked(const struct meta_call *call)
+{
+    unsigned op = call->request.op;
+
+    return meta_op_mutates(op) && !is_promise(call) && op != META_COMMIT &&
+           op != META_RESERVE_INOS && op != META_SETTLE;
+}
+
+bool witness_asking(const struct client *client)
+{
+    return witness.ops[client->slot].asked != 0;
+}
+
 static void on_told(struct meta_call *call)
 {
     struct watched *watch = map_remove(&watched, key_of(call));
@@ -378,6 +405,13 @@ static void on_told(struct meta_call *call)
         check_told(watch, call);
     }
     witness.ops[watch->client->slot].told += is_promise(call);
+    witness.ops[watch->client->slot].asked -= is_asked(call);
+    if (is_promise(call) && call->status < 0 && call->reply.index != 0 &&
+        watch->others == promise_others(watch->client)) {
+        violation("coherent: %s was answered by a mount alone, the log refuses it: %d",
+                  meta_op_name(call->request.op), call->status);
+    }
+    world->counts.promises_kept += is_promise(call);
     mem_free(watch);
     call->done = done;
     done(call);
@@ -395,6 +429,11 @@ void __wrap_meta_call_start(struct meta_client *client, struct meta_call *call)
     watch->floor = witness.floor;
     watch->client = client_of(client);
     witness.ops[watch->client->slot].started += is_promise(call);
+    watch->others = promise_others(watch->client);
+    if (meta_op_mutates(call->request.op)) {
+        promise_started(watch->client, client->session);
+        witness.ops[watch->client->slot].asked += is_asked(call);
+    }
     call->done = on_told;
     mem_free(map_put(&watched, key_of(call), watch)); /* of a client that died */
     __real_meta_call_start(client, call);
@@ -416,6 +455,8 @@ void __wrap_chunk_put_start(struct chunk_put *put, struct chunk_client *client)
         violation("chunk %" PRIx64 ".%" PRIx64 " is written twice with different bytes",
                   put->id.session, put->id.seq);
     }
+    trace("put chunk %" PRIx64 ".%" PRIx64 " by the map of epoch %" PRIu64, put->id.session,
+          put->id.seq, client->map.epoch);
     __real_chunk_put_start(put, client);
 }
 
@@ -432,6 +473,8 @@ static void on_stored(struct store_put *put)
     struct stored *entry = map_remove(&stored, map_u64((uint64_t)(uintptr_t)put));
     struct model_chunk *chunk = model_chunk(&world->model, put->key.session, put->key.seq);
 
+    trace("chunk %" PRIx64 ".%" PRIx64 " on chunk server %u: %d", put->key.session, put->key.seq,
+          entry->chunk_node + 1, put->op.result);
     if (put->op.result == 0 && chunk != NULL) {
         chunk->holders |= 1u << entry->chunk_node;
     }

@@ -61,6 +61,11 @@ static uint64_t any_size(void)
     return round_up(1 + rng_below(&world->rng, most), SIM_CELL);
 }
 
+static unsigned any(unsigned count)
+{
+    return (unsigned)rng_below(&world->rng, count);
+}
+
 static void use_file(struct program *program, struct kfile *file)
 {
     struct kernel *kernel = program->kernel;
@@ -101,7 +106,7 @@ static void do_file(struct program *program, struct knode *dir)
                                     O_WRONLY | O_CREAT | O_TRUNC,
                                     O_RDWR | O_CREAT | O_EXCL,
                                     O_RDWR};
-    const char *name = any_name();
+    const char *name = rng_percent(&world->rng, 30) ? "f" : any_name();
     uint32_t way = ways[rng_below(&world->rng, ARRAY_SIZE(ways))];
     struct kfile file;
     int r;
@@ -120,6 +125,39 @@ static void do_file(struct program *program, struct knode *dir)
     }
     program_begins(program, "close %" PRIu64, k_ino(file.node));
     program_ends(program, k_close(program->kernel, &file));
+}
+
+/* Like a database: writes and syncs of one file, one after the other, beside others that do the
+ * same. */
+static void do_hot_file(struct program *program)
+{
+    struct kernel *kernel = program->kernel;
+    struct knode *root = k_root(kernel);
+    unsigned steps = 10 + any(40);
+    struct kfile file;
+    int r;
+
+    program_begins(program, "open 1/f 102");
+    r = k_open(kernel, root, "f", O_RDWR | O_CREAT, &file);
+    program_ends(program, r);
+    k_put(kernel, root);
+    for (unsigned i = 0; r == 0 && i < steps && !world->stopping; i++) {
+        uint64_t offset = SIM_CELL * (uint64_t)any(400), size = SIM_CELL * (uint64_t)(1 + any(200));
+
+        if (rng_percent(&world->rng, 70)) {
+            program_begins(program, "write %" PRIu64 " at %" PRIu64 "+%" PRIu64, k_ino(file.node),
+                           offset, size);
+            program_ends(program, k_write(kernel, &file, offset, size));
+        } else {
+            program_begins(program, "fsync %" PRIu64, k_ino(file.node));
+            program_ends(program, k_fsync(kernel, file.node));
+        }
+        process_wait_until(sim_now(world->sim) + rng_below(&world->rng, 3 * NS_PER_MS));
+    }
+    if (r == 0) {
+        program_begins(program, "close %" PRIu64, k_ino(file.node));
+        program_ends(program, k_close(kernel, &file));
+    }
 }
 
 static void do_rename(struct program *program, struct knode *dir)
@@ -157,7 +195,9 @@ static void do_one(struct program *program, struct knode *dir)
     const char *name = any_name();
     unsigned count;
 
-    if (dice < 45) {
+    if (dice < 3) {
+        do_hot_file(program);
+    } else if (dice < 45) {
         do_file(program, dir);
     } else if (dice < 57) {
         program_begins(program, "mkdir %" PRIu64 "/%s", k_ino(dir), name);
@@ -192,7 +232,7 @@ static void run_program(void *data)
     struct program *program = data;
 
     while (!world->stopping) {
-        struct knode *dir = walk(program);
+        struct knode *dir = rng_percent(&world->rng, 20) ? k_root(program->kernel) : walk(program);
 
         do_one(program, dir);
         k_put(program->kernel, dir);

@@ -52,16 +52,15 @@ struct client {
 };
 
 /* What happened, by kind: printed, and required not to be zero over all seeds. */
+/* clang-format off */
 #define SIM_COUNTS(X)                                                                              \
-    X(calls)                                                                                       \
-    X(errors)                                                                                      \
-    X(applied)                                                                                     \
-    X(reads_checked)                                                                               \
-    X(reads_skipped)                                                                               \
-    X(fsyncs)                                                                                      \
-    X(cells_checked)                                                                               \
-    X(kills)                                                                                       \
-    X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections) X(sessions_lost)
+    X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
+    X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
+    X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
+    X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
+    X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
+    X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
+/* clang-format on */
 
 struct sim_counts {
 #define SIM_COUNT_MEMBER(name) uint64_t name;
@@ -72,6 +71,7 @@ struct sim_counts {
 struct world {
     struct sim_options options;
     struct sim *sim;
+    struct rng buggify_rng;
     struct rng rng; /* of workload and faults: the same whatever the nodes draw */
     unsigned meta_count, chunk_count, client_count;
     struct meta_node metas[SIM_METAS_MAX];
@@ -79,12 +79,17 @@ struct world {
     struct client clients[SIM_CLIENTS_MAX + 1];
     uint32_t incarnations;
     unsigned write_quorum;
+    unsigned map_servers; /* the first cluster map is made of so many */
     struct meta_settings meta_settings;
     struct chunk_settings chunk_settings;
     struct mount_settings mount_settings;
     struct model model;
     struct sim_counts counts;
     uint64_t trouble_until_ns;
+    unsigned
+        bad_chunk; /* the one chunk server whose disk spoils what it holds; none: chunk_count */
+    bool lossy;    /* a disk is full: what was not synced may get lost, and is told */
+    uint64_t healed_ns;
     bool healed;   /* no more trouble: every call must end */
     bool stopping; /* programs end after the call in hand */
     uint64_t trace_digest;
@@ -146,7 +151,18 @@ void workload_start(struct client *client);
 void faults_draw(void);
 void faults_run(void);
 uint64_t faults_wake_ns(void);
+/* After each event. */
+void faults_notice(void);
 void faults_heal(void);
+/* A node that is down starts again in a while. */
+void faults_comes_back(unsigned node);
+
+/* ---- sim_faults_disk.c ---- */
+void disks_draw(void);
+void disks_trouble(void);
+void disks_heal(void);
+/* May this node log an error, because its disk fails? */
+bool faults_excuse(unsigned node);
 
 /* ---- sim_witness.c: what the log says ---- */
 void witness_watch_meta(struct meta_server *server);
@@ -157,8 +173,28 @@ void witness_client_gone(const struct client *client);
  * answered since. */
 uint64_t witness_ops_started(const struct client *client);
 uint64_t witness_ops_told(const struct client *client);
+/* Is there a change of names or attributes that it waits for? */
+bool witness_asking(const struct client *client);
 /* The least index that a call beginning now must reflect. */
 uint64_t witness_floor(void);
+/* A system call returns that the service has answered as of this index. Others know it from now on.
+ */
+void witness_returned(uint64_t index);
+uint64_t witness_known(void);
+
+/* ---- sim_promise.c: what mounts answer by themselves ---- */
+/* An operation was applied. */
+void promise_applied(const struct meta_request *request);
+/* A mutation of this client sets out. */
+void promise_started(const struct client *client, uint64_t session);
+/* LOOKUP (dir, name) or GETATTR (dir 0) was answered without asking. error: 0 or negative. */
+void promise_made(const struct client *client, uint64_t dir, const char *name, int error,
+                  const struct meta_attr *attr);
+/* A kernel uses what it has cached: as good as an answer that is given now. */
+void check_cached_name(const struct client *client, uint64_t dir, const char *name, uint64_t ino);
+void check_cached_attr(const struct client *client, const struct meta_attr *attr, uint64_t floor);
+/* Operations of anybody else so far. */
+uint64_t promise_others(const struct client *client);
 
 /* ---- sim_data.c: what files hold ---- */
 struct data_mark; /* what an fsync that begins now must make durable */
@@ -168,17 +204,31 @@ struct data_read {
     uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
+/* Has it written what is not committed? */
+bool data_pending(const struct client *client, uint64_t ino);
 /* Around each write and truncate: a read beside it may see either. */
 void data_change_begin(struct client *client, uint64_t ino);
 void data_change_end(struct client *client, uint64_t ino);
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
 void data_truncated(struct client *client, uint64_t ino, uint64_t size);
+/* A truncate has ended so: interrupted, it may still happen, and reads may see either from now on.
+ */
+void data_unsure(struct client *client, uint64_t ino, int error);
+/* The program was told that what it wrote is lost. */
+void data_error(struct client *client, uint64_t ino, int error);
 struct data_mark *data_sync_begin(struct client *client, uint64_t ino);
 void data_sync_end(struct client *client, struct data_mark *mark, int error);
 struct data_read data_read_begin(const struct client *client, uint64_t ino, uint64_t floor);
 void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
                    struct slice bytes);
 void data_client_gone(struct client *client);
+
+/* ---- sim_buggify.c: marks of rare paths; `hits` by number ---- */
+#define SIM_MARKS_MAX 256
+unsigned marks_count(void);
+void marks_add(uint64_t *hits);
+/* Which ones nobody has reached. */
+void marks_print(const uint64_t *hits);
 
 /* ---- sim_check_event.c: after each event ---- */
 void check_event(void);

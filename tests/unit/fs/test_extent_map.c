@@ -35,6 +35,26 @@ static void test_replies_extend_the_covered_range(void **state)
     extent_map_deinit(&map);
 }
 
+/* What follows the border was joined to what is before it, after the first reply. */
+static void test_extents_joined_between_two_replies(void **state)
+{
+    cleanup(buf_deinit) struct buf first = {0}, second = {0};
+    struct extent_map map = {0};
+
+    (void)state;
+    append(&first, 0, 200);
+    append(&second, 0, 300);
+    append(&second, 300, 50);
+    assert_int_equal(extent_map_add(&map, 0, 200, buf_slice(&first)), 0);
+    assert_int_equal(extent_map_add(&map, 200, 400, buf_slice(&second)), 0);
+    assert_int_equal(map.count, 3);
+    assert_int_equal(extent_map_find(&map, 250), 1);
+    assert_int_equal(map.extents[1].offset, 200);
+    assert_int_equal(map.extents[1].length, 100);
+    assert_int_equal(map.extents[1].chunk_offset, 200);
+    extent_map_deinit(&map);
+}
+
 static void test_bad_replies_are_refused(void **state)
 {
     cleanup(buf_deinit) struct buf overlap = {0}, empty = {0}, wrap = {0};
@@ -57,6 +77,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies_extend_the_covered_range),
+        cmocka_unit_test(test_extents_joined_between_two_replies),
         cmocka_unit_test(test_bad_replies_are_refused),
     };
 

@@ -301,6 +301,39 @@ static void test_begins_anew_behind_the_machine(void **state)
     sim_free(driver.sim);
 }
 
+/* After a failed sync the page cache has what the disk never got, and counts it as clean. What is
+ * read back then must get to the disk after all, before it counts. */
+static void test_failed_sync_leaves_the_page_cache_ahead(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct driver driver = driver_make(seed);
+        struct sim_disk_faults *disk = sim_disk_faults(driver.sim, 0);
+        uint64_t last;
+
+        assert_true(sim_call(driver.sim, 0, open_and_append, &driver));
+        sim_run(driver.sim, sim_now(driver.sim) + seed * 2 * NS_PER_MS);
+        disk->sync_errors = 1000000;
+        disk->failed_sync_cleans = 100;
+        sim_run(driver.sim, sim_now(driver.sim) + 500 * NS_PER_MS);
+        assert_true(sim_died(driver.sim, 0));
+        disk->sync_errors = 0;
+        reopen(&driver);
+        assert_int_equal(driver.result, 0);
+        last = raft_tail_last(&driver.recovered.tail);
+        driver.next = last + 1;
+        assert_true(sim_call(driver.sim, 0, go_on, &driver)); /* and says that it is durable */
+        sim_run(driver.sim, sim_now(driver.sim) + 100 * NS_PER_MS);
+        assert_true(driver.acknowledged > last);
+        sim_crash(driver.sim, 0, SIM_POWER);
+        reopen(&driver);
+        assert_int_equal(driver.result, 0);
+        check_entries(&driver, 1, driver.acknowledged);
+        raft_tail_deinit(&driver.recovered.tail);
+        sim_free(driver.sim);
+    }
+}
+
 static void test_full_disk_stops_the_node(void **state)
 {
     struct driver driver = driver_make(9);
@@ -351,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_corruption_in_the_last_segment),
         cmocka_unit_test(test_foreign_directories),
         cmocka_unit_test(test_begins_anew_behind_the_machine),
+        cmocka_unit_test(test_failed_sync_leaves_the_page_cache_ahead),
         cmocka_unit_test(test_full_disk_stops_the_node),
         cmocka_unit_test(test_close_ends_everything),
     };
