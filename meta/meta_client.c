@@ -136,6 +136,20 @@ static unsigned peer_named(struct meta_client *client, struct slice address)
     return client->peer_count;
 }
 
+void client_learn_members(struct meta_client *client, struct slice addresses)
+{
+    struct schema_reader reader = {addresses.data, addresses.data + addresses.size, false};
+
+    while (reader.at != reader.end) {
+        struct slice address = schema_read_bytes(&reader, META_MEMBERS_MAX);
+
+        if (reader.failed) {
+            return;
+        }
+        (void)peer_named(client, address);
+    }
+}
+
 static void pause_then_retry(struct meta_client *client, uint64_t pause_ns)
 {
     client->retry_wait = true;

@@ -35,6 +35,8 @@ void client_session_start(struct meta_client *client);
 /* The retry pause is over. */
 void client_session_retry(struct meta_client *client);
 void client_session_lost(struct meta_client *client);
+/* Servers that the configuration does not name. */
+void client_learn_members(struct meta_client *client, struct slice addresses);
 void client_keepalive_soon(struct meta_client *client);
 void client_session_close(struct meta_client *client);
 void client_peers_close(struct meta_client *client);

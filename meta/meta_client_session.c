@@ -168,6 +168,7 @@ static void session_opened(struct meta_client *client, const struct meta_reply *
     client->low_water = 1;
     client->ever_open = true;
     buf_clear(&client->orphans);
+    client_learn_members(client, answer->members);
     if (client->session_changed != NULL) {
         client->session_changed(client, first);
     }
@@ -179,6 +180,7 @@ static void kept_alive(struct meta_client *client, const struct meta_reply *answ
 {
     answer_orphans(client, answer->data);
     settle(client, answer->extents);
+    client_learn_members(client, answer->members);
     renewed(client, answer);
     if (answer->value > client->map_epoch) {
         meta_client_fetch_map(client);

@@ -20,6 +20,7 @@
 #define META_JOURNAL_EXTENT_MAX KiB(16) /* bytes carried by one extent of a COMMIT */
 #define META_EXTENTS_MAX        2048    /* a commit of one inode carries at most so many */
 #define META_BODY_MAX           KiB(120)
+#define META_MEMBERS_MAX        KiB(2) /* RAFT_MEMBERS_MAX addresses of 255 bytes */
 #define META_ROOT_INO           UINT64_C(1)
 #define META_BLOCK_SIZE         4096
 
@@ -171,8 +172,10 @@ enum meta_flag {
     F(u64,   value,       0,                       1)       \
     F(u64,   value2,      0,                       1)       \
     F(bytes, data,        META_BODY_MAX,           1)       \
-    F(bytes, extents,     META_BODY_MAX,           1)
-/* error: 0, an errno, or an err_code, positive. index: Raft index at which this took effect.
+    F(bytes, extents,     META_BODY_MAX,           1)       \
+    F(bytes, members,     META_MEMBERS_MAX,        1)
+/* members: KEEPALIVE, SESSION_OPEN: length-prefixed addresses of the metadata servers. error: 0, an
+ * errno, or an err_code, positive. index: Raft index at which this took effect.
  * attr: one meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2
  * = lease, data = u64 LE inode numbers of orphans to answer for, extents = u64 LE inode numbers
  * of files to settle. READDIR: data = length-prefixed

@@ -145,6 +145,8 @@ void server_machine_members_changed(struct raft_machine *machine, uint64_t index
                                     const struct raft_members *members, struct slice command);
 /* The leader puts the group into the log, if it is not there yet. */
 void server_members_record(struct meta_server *server);
+/* Where the members are, for clients: the configuration of theirs may be older. */
+void server_member_addresses(const struct meta_server *server, struct buf *out);
 void server_member_request(struct meta_server *server, struct rpc_request *request);
 
 /* ---- meta_server_read.c ---- */

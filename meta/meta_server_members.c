@@ -166,6 +166,15 @@ void server_machine_members_changed(struct raft_machine *machine, uint64_t index
     server_checkpoint_if_due(server);
 }
 
+void server_member_addresses(const struct meta_server *server, struct buf *out)
+{
+    const struct raft_members *members = &server->raft.raft.members;
+
+    for (unsigned i = 0; i < members->count; i++) {
+        schema_write_bytes(out, slice_text(raft_node_address(&server->raft, &members->list[i])));
+    }
+}
+
 /* ---- changes ---- */
 
 static int change(struct meta_server *server, const struct raft_change *change,

@@ -319,7 +319,11 @@ static bool grant_alone(struct meta_server *server, uint64_t session)
 static void answer_opener(struct meta_server *server, struct rpc_request *request, uint64_t session,
                           uint64_t index)
 {
+    cleanup(buf_deinit) struct buf members = {0};
     struct meta_reply reply = {.index = index, .value = session, .value2 = META_LEASE_NS};
+
+    server_member_addresses(server, &members);
+    reply.members = buf_slice(&members);
 
     if (grant_alone(server, session)) {
         reply.flags |= META_ALONE;
@@ -375,6 +379,7 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
     struct meta_session *session = server_session(server, message->session);
     cleanup(buf_deinit) struct buf inos = {0};
     cleanup(buf_deinit) struct buf settle = {0};
+    cleanup(buf_deinit) struct buf members = {0};
     struct meta_reply reply = {.index = server->tree->applied_index,
                                .value = server->ns.volume.map_epoch,
                                .value2 = META_LEASE_NS};
@@ -393,6 +398,8 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
     reply.data = buf_slice(&inos);
     server_settle_ask(server, &settle);
     reply.extents = buf_slice(&settle);
+    server_member_addresses(server, &members);
+    reply.members = buf_slice(&members);
     if (grant_alone(server, session->id)) {
         reply.flags |= META_ALONE;
     }
