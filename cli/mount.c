@@ -27,6 +27,7 @@ struct mount_options {
     const char *source; /* cluster.conf */
     char target[PATH_MAX];
     char subdir[PATH_MAX];
+    const char *fsname, *subtype; /* what df and /proc/mounts show */
     const char *log_path, *pid_file;
     bool foreground, verbose, remount, read_only;
     bool nosuid, nodev, noexec, noatime, no_allow_other, no_default_permissions;
@@ -61,6 +62,8 @@ static const char help[] =
     "  -o OPTIONS         comma-separated:\n"
     "       ro rw noatime relatime nosuid nodev noexec _netdev defaults remount\n"
     "       allow_other default_permissions   (both are on when root mounts)\n"
+    "       fsname=NAME    the source that df and /proc/mounts show (default keelfs)\n"
+    "       subtype=NAME   the type there is fuse.NAME, or fuse when empty (default keelfs)\n"
     "       subdir=PATH    mount this directory of the volume as the root\n"
     "       hard           wait for servers as long as it takes; signals interrupt (default)\n"
     "       soft           give up with EIO after timeo seconds\n"
@@ -119,6 +122,14 @@ static int parse_option(struct mount_options *options, const char *option)
         snprintf(options->subdir, sizeof(options->subdir), "%s", option + 7);
         return 0;
     }
+    if (strncmp(option, "fsname=", 7) == 0) {
+        options->fsname = option + 7;
+        return 0;
+    }
+    if (strncmp(option, "subtype=", 8) == 0) {
+        options->subtype = option + 8;
+        return 0;
+    }
     if (strncmp(option, "timeo=", 6) == 0) {
         seconds = strtod(option + 6, &end);
         if (end == option + 6 || *end != '\0' || seconds < 0.1 || seconds > 86400) {
@@ -167,7 +178,7 @@ static int parse(struct mount_options *options, int argc, char **argv)
         {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
     int c;
 
-    while ((c = getopt_long(argc, argv, "fvo:nsh", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "fvo:nsht:N:", longs, NULL)) != -1) {
         switch (c) {
         case 'f':
             options->foreground = true;
@@ -183,6 +194,8 @@ static int parse(struct mount_options *options, int argc, char **argv)
             break;
         case 'n': /* mount(8): no mtab */
         case 's': /* mount(8): sloppy */
+        case 't': /* mount(8): the type with its subtype */
+        case 'N': /* mount(8): a namespace that it has entered already */
             break;
         case 'o':
             if (parse_list(options, optarg) < 0) {
@@ -235,13 +248,15 @@ static int do_remount(const struct mount_options *options)
 static char *kernel_options(const struct mount_options *options)
 {
     bool root = geteuid() == 0;
+    const char *subtype = options->subtype != NULL ? options->subtype : "keelfs";
 
-    return mem_printf("fsname=keelfs,subtype=keelfs%s%s%s%s%s%s",
-                      root ? ",allow_other,default_permissions" : ",default_permissions",
-                      options->read_only ? ",ro" : "",
-                      root ? (options->nosuid ? ",nosuid" : ",suid") : "",
-                      root ? (options->nodev ? ",nodev" : ",dev") : "",
-                      options->noexec ? ",noexec" : "", options->noatime ? ",noatime" : "");
+    return mem_printf(
+        "fsname=%s%s%s%s%s%s%s%s%s", options->fsname != NULL ? options->fsname : "keelfs",
+        subtype[0] != '\0' ? ",subtype=" : "", subtype,
+        root ? ",allow_other,default_permissions" : ",default_permissions",
+        options->read_only ? ",ro" : "", root ? (options->nosuid ? ",nosuid" : ",suid") : "",
+        root ? (options->nodev ? ",nodev" : ",dev") : "", options->noexec ? ",noexec" : "",
+        options->noatime ? ",noatime" : "");
 }
 
 /* ---- running ---- */
