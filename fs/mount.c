@@ -134,7 +134,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.session_changed = on_session;
     mount->meta.alone_changed = coherence_alone_changed;
     mount->meta.is_open = on_is_open;
-    mount->meta.map_changed = on_map;
+    mount->meta.map_told = on_map;
     mount->meta.settle = on_settle;
     mount->meta.closed = on_meta_closed;
     chunk_client_init(&mount->chunks, env, &mount->config.identity, config->write_quorum);

@@ -57,7 +57,7 @@ struct meta_client {
     bool (*is_open)(struct meta_client *client, uint64_t ino);
     /* The inode has journalled data that nobody else moves into chunks. */
     void (*settle)(struct meta_client *client, uint64_t ino);
-    void (*map_changed)(struct meta_client *client, const struct cluster_map *map);
+    void (*map_told)(struct meta_client *client, const struct cluster_map *map);
     void (*closed)(struct meta_client *client);
     uint64_t chunk_low; /* the owner's: see meta_request; told to the server with each request */
 
@@ -100,7 +100,7 @@ void meta_client_start(struct meta_client *client, struct env *env,
 void meta_client_close(struct meta_client *client);
 /* The owner has finished what alone_changed(false) asked for. */
 void meta_client_release_alone(struct meta_client *client);
-/* Fetch the cluster map; map_changed follows when it is newer. */
+/* Fetch the cluster map; map_told follows. */
 void meta_client_fetch_map(struct meta_client *client);
 
 void meta_call_start(struct meta_client *client, struct meta_call *call);

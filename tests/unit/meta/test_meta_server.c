@@ -153,7 +153,7 @@ static void start_client(void *data)
                                          .session_changed = on_session,
                                          .alone_changed = on_alone,
                                          .is_open = is_open,
-                                         .map_changed = on_map,
+                                         .map_told = on_map,
                                          .closed = on_closed};
     world.mounts[i] = mount;
     meta_client_start(&mount->client, sim_env(world.sim, SERVERS + i), &config);
