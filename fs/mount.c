@@ -133,6 +133,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;
     mount->meta.alone_changed = coherence_alone_changed;
+    mount->meta.gave_up = coherence_gave_up;
     mount->meta.is_open = on_is_open;
     mount->meta.map_told = on_map;
     mount->meta.settle = on_settle;

@@ -57,6 +57,8 @@ struct meta_client {
     bool (*is_open)(struct meta_client *client, uint64_t ino);
     /* The inode has journalled data that nobody else moves into chunks. */
     void (*settle)(struct meta_client *client, uint64_t ino);
+    /* The caller of a mutation was told EINTR or EIO before its answer: it may still happen. */
+    void (*gave_up)(struct meta_client *client);
     void (*map_told)(struct meta_client *client, const struct cluster_map *map);
     void (*closed)(struct meta_client *client);
     uint64_t chunk_low; /* the owner's: see meta_request; told to the server with each request */
@@ -68,6 +70,7 @@ struct meta_client {
     uint64_t lease_until_ns; /* from here on nothing may be served from a cache */
     uint64_t low_water;      /* every mutation below has its answer */
     uint64_t next_seq;       /* of the next mutation */
+    unsigned given_up;       /* mutations that may still happen and whose callers are gone */
     uint64_t map_epoch;
     uint64_t resends, leader_changes, sessions_lost; /* counters */
 
