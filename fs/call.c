@@ -39,21 +39,22 @@ void fs_call_finish(struct fs_call *call, int status)
 }
 
 /* The attributes in a reply, as they are true here. */
-static int take_attr(struct fs_call *call, struct slice bytes)
+static int take_attr(struct fs_call *call, const struct meta_reply *reply)
 {
+    bool ours = meta_op_mutates(call->meta.request.op) && !(reply->flags & META_UNCHANGED);
     struct inode *inode;
     int r;
 
-    if (bytes.size == 0) {
+    if (reply->attr.size == 0) {
         return 0;
     }
-    r = meta_attr_decode(&call->attr, bytes);
+    r = meta_attr_decode(&call->attr, reply->attr);
     if (r < 0) {
         return r;
     }
     inode = inode_find(call->mount, call->attr.ino);
     if (inode != NULL) {
-        inode_update(call->mount, inode, &call->attr, meta_op_mutates(call->meta.request.op));
+        inode_update(call->mount, inode, &call->attr, ours);
     }
     return 0;
 }
@@ -151,7 +152,7 @@ static void on_meta(struct meta_call *meta)
 
     call->waiting_meta = false;
     if (r == 0) {
-        r = take_attr(call, meta->reply.attr);
+        r = take_attr(call, &meta->reply);
     }
     if (r == 0 && makes_known(call->op) && call->attr.ino == 0) {
         r = -ERR_BAD_MESSAGE;

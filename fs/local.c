@@ -95,7 +95,7 @@ static void on_sent(struct meta_call *call)
             inode->attr_known = inode->attr_known && inode_pending(inode);
         } else if (inode->local_ops == 0 && meta_attr_decode(&attr, call->reply.attr) == 0 &&
                    attr.ino == inode->ino) {
-            inode_update(mount, inode, &attr, true);
+            inode_update(mount, inode, &attr, !(call->reply.flags & META_UNCHANGED));
         }
         inode_release(mount, inode);
     }

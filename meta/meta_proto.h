@@ -178,10 +178,11 @@ enum meta_flag {
  * errno, or an err_code, positive. index: Raft index at which this took effect.
  * attr: one meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2
  * = lease, data = u64 LE inode numbers of orphans to answer for, extents = u64 LE inode numbers
- * of files to settle. READDIR: data = length-prefixed
- * meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE:
- * data = whole inline data; else extents = length-prefixed meta_extent records covering [offset,
- * value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data.
+ * of files to settle. Mutations: flags META_UNCHANGED: attr.change has not moved. READDIR: data =
+ * length-prefixed meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags
+ * META_DATA_INLINE: data = whole inline data; else extents = length-prefixed meta_extent records
+ * covering [offset, value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR,
+ * READLINK: data.
  * COMMIT: data = meta_commit_result records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE:
  * value = epoch of the cluster map. CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr
  * of the victim afterwards. RENAME: attr of what moved, value = ino of the replaced or exchanged
@@ -193,7 +194,7 @@ enum meta_flag {
  * UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. INODES
  * (ino = first number, ino2 = behind the last): data = length-prefixed meta_file of the regular
  * files in between, value = where to go on, ino2 at the end. */
-enum { META_DATA_INLINE = 1, META_ALONE = 2 };
+enum { META_DATA_INLINE = 1, META_ALONE = 2, META_UNCHANGED = 4 };
 
 #define META_EXTENT(F)                                      \
     F(u64,   offset,      0,                       1)       \

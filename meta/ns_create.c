@@ -103,6 +103,8 @@ static int open_existing(struct ns *ns, uint64_t ino)
         kill_priv(ns, &inode);
         inode_touch_data(ns, &inode);
         inode_put(ns, &inode);
+    } else {
+        ns->reply.flags |= META_UNCHANGED;
     }
     reply_attr(ns, &inode);
     return 0;
