@@ -79,6 +79,7 @@ struct fs_call {
     struct op *active;     /* a running read, for cancel */
     uint64_t started_ns;   /* 0 = not yet */
     uint64_t stamp;        /* a sync: everything written up to this one */
+    uint64_t behind;       /* waits for operations up to this number (fs/local.h); 0 = not yet */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool opening, removing; /* counted in the mount */
 };
