@@ -188,6 +188,7 @@ static struct meta_request request_of(const struct fs_call *call)
         .flags = call->flags,
         .uid = call->who.uid,
         .gid = call->who.gid,
+        .umask = call->who.umask,
         .groups = call->who.groups,
         .ino = call->ino,
         .ino2 = call->ino2,
@@ -270,6 +271,23 @@ static bool answer_locally(struct fs_call *call)
     return true;
 }
 
+/* Most inodes have no ACL, and the kernel asks for it with every check of a permission. */
+static bool answer_no_acl(struct fs_call *call)
+{
+    struct inode *inode = inode_find(call->mount, call->ino);
+    uint32_t flag = slice_equal(call->name, slice_text("system.posix_acl_access")) ? META_ATTR_ACL
+                    : slice_equal(call->name, slice_text("system.posix_acl_default"))
+                        ? META_ATTR_DEFAULT_ACL
+                        : 0;
+
+    if (flag == 0 || inode == NULL || !inode->attr_known || (inode->attr.flags & flag) != 0 ||
+        S_ISLNK(inode->attr.mode) || !coherence_trusts(call->mount, inode)) {
+        return false;
+    }
+    fs_call_finish(call, -ENODATA);
+    return true;
+}
+
 /* The victim of an unlink or a rename may be open here: only if nothing is open at all, or about to
  * be, is that excluded before the lookup on the server, so this errs on the side of "still open".
  */
@@ -317,11 +335,15 @@ void fs_call_start(struct fs_call *call)
             fs_call_meta_start(call);
         }
         return;
+    case FS_GETXATTR:
+        if (!answer_no_acl(call) && !local_wait(call)) {
+            fs_call_meta_start(call);
+        }
+        return;
     case FS_LOOKUP:
     case FS_READLINK:
     case FS_READDIR:
     case FS_STATFS:
-    case FS_GETXATTR:
     case FS_LISTXATTR:
         if (!local_wait(call)) {
             fs_call_meta_start(call);

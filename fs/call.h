@@ -38,6 +38,7 @@ enum fs_op {
 struct fs_credentials {
     uint32_t uid;
     uint32_t gid;
+    uint32_t umask;      /* not applied yet: a directory's default ACL may take its place */
     struct slice groups; /* u32 little endian; borrowed until done */
 };
 

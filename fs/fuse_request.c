@@ -127,6 +127,7 @@ struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t no
     bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
     bc->call.who.uid = ctx->uid;
     bc->call.who.gid = ctx->gid;
+    bc->call.who.umask = ctx->umask;
     bc->call.who.groups = groups_of(bc, ctx);
     bc->call.done = on_done;
     return bc;
@@ -449,7 +450,8 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |=
         conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
                          FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA |
-                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS);
+                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+                         FUSE_CAP_DONT_MASK);
     conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
     conn->max_background = 128;
     conn->congestion_threshold = 96;

@@ -138,13 +138,15 @@ enum meta_flag {
     F(u64,   offset,      0,                       1)       \
     F(u32,   count,       0,                       1)       \
     F(bytes, data,        META_BODY_MAX,           1)       \
-    F(u64,   stamp_time,  0,                       1)
+    F(u64,   stamp_time,  0,                       1)       \
+    F(u32,   umask,       0,                       1)
 /* session, seq: 0 for reads by tools. low_water: every seq below it has been answered, its reply
  * may be forgotten. chunk_low: every chunk {session, seq < chunk_low} that is not committed
  * never will be. groups: u32 LE each. ino: the file, or the parent directory. ino2: LINK: the
  * file to link; RENAME: the new parent. data: symlink target, xattr value, meta_commit records
  * (COMMIT), u64 LE inode numbers (KEEPALIVE: orphans not open here; ORPHAN_FREE), chunk ids 2 x
- * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. */
+ * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. umask:
+ * CREATE, MKDIR, MKNOD: what is taken from `mode`, unless the directory has a default ACL. */
 
 #define META_ATTR(F)                                        \
     F(u64,   ino,         0,                       1)       \
@@ -160,9 +162,14 @@ enum meta_flag {
     F(u64,   ctime,       0,                       1)       \
     F(u64,   btime,       0,                       1)       \
     F(u64,   change,      0,                       1)       \
-    F(u64,   parent,      0,                       1)
+    F(u64,   parent,      0,                       1)       \
+    F(u32,   flags,       0,                       1)
 /* blocks: 512 bytes each, allocated. change: rises with every change of the inode. parent: of a
- * directory. */
+ * directory. flags: META_ATTR_*. */
+enum {
+    META_ATTR_ACL = 1,         /* an access ACL that says more than the mode */
+    META_ATTR_DEFAULT_ACL = 2, /* of a directory: its new entries inherit it */
+};
 
 #define META_REPLY(F)                                       \
     F(u32,   error,       0,                       1)       \

@@ -114,7 +114,7 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
         return -EFBIG;
     }
     if ((ns->request->flags & META_SKIP_ACCESS) == 0) {
-        r = may_access(ns->request, inode, MAY_WRITE);
+        r = may_access(ns, inode, MAY_WRITE);
         if (r < 0) {
             return r;
         }

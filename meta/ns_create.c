@@ -40,7 +40,7 @@ static int parent_for_new(struct ns *ns, struct inode *dir, struct dentry *out_d
     if (r < 0) {
         return r;
     }
-    r = may_access(request, dir, MAY_EXEC);
+    r = may_access(ns, dir, MAY_EXEC);
     if (r < 0) {
         return r;
     }
@@ -52,7 +52,7 @@ static int parent_for_new(struct ns *ns, struct inode *dir, struct dentry *out_d
     if (*out_there) {
         return 0;
     }
-    r = may_change_dir(request, dir);
+    r = may_change_dir(ns, dir);
     return r < 0 ? r : dentry_room(ns, dir->ino, request->name);
 }
 
@@ -94,7 +94,7 @@ static int open_existing(struct ns *ns, uint64_t ino)
     }
     mask |= (request->flags & META_OPEN_READ) != 0 ? MAY_READ : 0;
     mask |= (request->flags & (META_OPEN_WRITE | META_TRUNCATE)) != 0 ? MAY_WRITE : 0;
-    r = may_access(request, &inode, mask);
+    r = may_access(ns, &inode, mask);
     if (r < 0) {
         return r;
     }
@@ -127,6 +127,7 @@ static int make_node(struct ns *ns, uint32_t mode, uint64_t rdev, struct slice c
         return -EINVAL;
     }
     inode = inode_make(ns, &dir, mode);
+    acl_inherit(ns, &dir, &inode);
     inode.r.rdev = rdev;
     inode.r.content = content;
     inode.r.size = content.size;

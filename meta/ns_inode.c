@@ -59,7 +59,8 @@ void attr_encode(const struct inode *inode, struct buf *out)
                              .ctime = r->ctime,
                              .btime = r->btime,
                              .change = r->change,
-                             .parent = S_ISDIR(r->mode) ? r->parent : 0};
+                             .parent = S_ISDIR(r->mode) ? r->parent : 0,
+                             .flags = r->flags};
 
     meta_attr_encode(&attr, out);
 }
@@ -88,10 +89,12 @@ bool is_owner(const struct meta_request *request, const struct inode *inode)
     return request->uid == 0 || request->uid == inode->r.uid;
 }
 
-int may_access(const struct meta_request *request, const struct inode *inode, unsigned mask)
+int may_access(struct ns *ns, const struct inode *inode, unsigned mask)
 {
+    const struct meta_request *request = ns->request;
     uint32_t mode = inode->r.mode;
     uint32_t bits;
+    int r;
 
     if (request->uid == 0) {
         bool runs = S_ISDIR(mode) || (mode & 0111) != 0;
@@ -100,6 +103,8 @@ int may_access(const struct meta_request *request, const struct inode *inode, un
     }
     if (request->uid == inode->r.uid) {
         bits = mode >> 6;
+    } else if (acl_decides(ns, inode, mask, &r)) {
+        return r;
     } else if (in_group(request, inode->r.gid)) {
         bits = mode >> 3;
     } else {

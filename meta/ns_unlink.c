@@ -71,7 +71,7 @@ static int find_victim(struct ns *ns, struct inode *dir, struct inode *victim,
     if (r < 0) {
         return r;
     }
-    r = may_access(request, dir, MAY_EXEC);
+    r = may_access(ns, dir, MAY_EXEC);
     if (r < 0) {
         return r;
     }
@@ -87,7 +87,7 @@ static int find_victim(struct ns *ns, struct inode *dir, struct inode *victim,
     if (r < 0) {
         return r;
     }
-    r = may_change_dir(request, dir);
+    r = may_change_dir(ns, dir);
     if (r < 0) {
         return r;
     }

@@ -94,9 +94,10 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   change,      0,                       1)       \
     F(u64,   parent,      0,                       1)       \
     F(u64,   data_id,     0,                       1)       \
-    F(bytes, content,     META_INLINE_MAX,         1)
+    F(bytes, content,     META_INLINE_MAX,         1)       \
+    F(u32,   flags,       0,                       1)
 /* bytes: of data that is stored. data_id: of its extents, 0 = none yet; never an inode's number.
- * content: symlink target, or inline data. */
+ * content: symlink target, or inline data. flags: META_ATTR_*. */
 
 #define RECORD_DENTRY(F)                                    \
     F(u64,   ino,         0,                       1)       \
