@@ -44,6 +44,7 @@
 #define META_DEPTH_MAX           4096 /* parents walked by a rename's cycle check */
 #define META_LINKS_MAX           65000
 #define META_COMMITS_MAX         512      /* records in one COMMIT: 512 results of 160 B = 80 KiB */
+#define META_ACL_MAX             4096     /* bytes of an ACL, as the kernel's; a new entry copies two */
 #define META_COLLISIONS_MAX      16       /* names of a directory with the same 63-bit hash */
 #define META_RESERVE_MAX         65536    /* inode numbers reserved by a session at once */
 #define META_REPLY_EXTENTS_BYTES KiB(100) /* + one journalled extent: below META_BODY_MAX */

@@ -273,6 +273,9 @@ int acl_set(struct ns *ns, struct inode *inode, enum acl_kind kind, struct slice
 {
     const struct meta_request *request = ns->request;
 
+    if (acl.size > META_ACL_MAX) {
+        return -E2BIG;
+    }
     if (acl.size > ACL_HEAD && !is_valid(acl)) {
         return -EINVAL;
     }

@@ -147,6 +147,7 @@ static void test_malformed(void **state)
         {{USER_OBJ, 8, 0}, {GROUP_OBJ, 7, 0}, {OTHER, 1, 0}},                   /* no permission */
         {{USER_OBJ, 7, 0}, {3, 7, 0}, {GROUP_OBJ, 7, 0}, {OTHER, 1, 0}},        /* no tag */
     };
+    struct entry many[513] = {0}; /* one more than fit, and the end */
     struct fixture f;
     uint64_t ino;
 
@@ -162,6 +163,10 @@ static void test_malformed(void **state)
                                                      .data = slice_text("longer than a head")}),
                      -EINVAL);
     assert_int_equal(attr_of(&f, ino).mode & 07777, 0640);
+    for (uint32_t i = 0; i + 1 < ARRAY_SIZE(many); i++) {
+        many[i] = (struct entry){USER, 7, i};
+    }
+    assert_int_equal(set_as(&f, 0, ino, ACCESS, many), -E2BIG);
     teardown(&f);
 }
 
