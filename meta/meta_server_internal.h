@@ -124,6 +124,8 @@ void server_openers_due(struct env_timer *timer);
 
 /* ---- meta_server_orphan.c ---- */
 /* The session does not hold these open. */
+/* It has a name now: what sessions have said of it is old. */
+void server_orphan_adopted(struct meta_server *server, uint64_t ino);
 void server_orphans_answered(struct meta_server *server, uint64_t session, struct slice inos);
 /* Appends those that the session must still answer for. */
 void server_orphans_ask(struct meta_server *server, struct meta_session *session,
@@ -152,6 +154,8 @@ void server_member_request(struct meta_server *server, struct rpc_request *reque
 /* ---- meta_server_read.c ---- */
 /* Serves the request from the applied state once that is known to be the newest. */
 void server_read(struct meta_server *server, struct rpc_request *request);
+/* Bytes of file data that still fit, each in all its copies, less what is reserved. */
+uint64_t server_space_left(const struct meta_server *server);
 void server_reads_end(struct meta_server *server);
 void server_status(struct meta_server *server, struct rpc_request *request);
 

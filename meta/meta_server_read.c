@@ -55,24 +55,43 @@ static void serve_scan(struct meta_server *server, struct rpc_request *request,
     server_reply(server, request, &reply);
 }
 
+static unsigned copies_of(const struct meta_server *server)
+{
+    return server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
+}
+
+uint64_t server_space_left(const struct meta_server *server)
+{
+    uint64_t free_bytes = 0;
+    unsigned heard = 0;
+
+    for (unsigned i = 0; i < server->server_count; i++) {
+        free_bytes += server->servers[i].free_bytes;
+        heard += server->servers[i].heard_ns != 0 ? 1 : 0;
+    }
+    if (heard == 0) {
+        return UINT64_MAX - 1; /* whoever leads since a moment ago does not know */
+    }
+    free_bytes = free_bytes / heard * server->server_count / copies_of(server);
+    return free_bytes - min_u64(free_bytes, server->ns.volume.reserved_bytes);
+}
+
 /* The state says what is used; the chunk servers say what is there. */
 static void serve_statfs(struct meta_server *server, struct rpc_request *request,
                          const struct meta_request *message)
 {
     struct meta_reply reply = *ns_read(&server->ns, message, server->tree->applied_index);
     cleanup(buf_deinit) struct buf data = {0};
-    uint64_t total = 0, free_bytes = 0;
+    uint64_t total = 0;
     struct meta_statfs record;
-    unsigned copies;
 
     for (unsigned i = 0; i < server->server_count; i++) {
         total += server->servers[i].total_bytes;
-        free_bytes += server->servers[i].free_bytes;
     }
-    copies = server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
-    if (reply.error == 0 && copies > 0 && meta_statfs_decode(&record, reply.data) == 0) {
-        record.total_bytes = total / copies;
-        record.free_bytes = free_bytes / copies;
+    if (reply.error == 0 && server->server_count > 0 &&
+        meta_statfs_decode(&record, reply.data) == 0) {
+        record.total_bytes = total / copies_of(server);
+        record.free_bytes = min_u64(server_space_left(server), record.total_bytes);
         meta_statfs_encode(&record, &data);
         reply.data = buf_slice(&data);
     }

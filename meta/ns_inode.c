@@ -53,7 +53,7 @@ void attr_encode(const struct inode *inode, struct buf *out)
                              .gid = r->gid,
                              .rdev = r->rdev,
                              .size = r->size,
-                             .blocks = (r->bytes + 511) / 512,
+                             .blocks = (r->bytes + r->reserved + 511) / 512,
                              .atime = r->atime,
                              .mtime = r->mtime,
                              .ctime = r->ctime,

@@ -84,11 +84,18 @@ int must_check ns_mkdir(struct ns *ns);
 int must_check ns_mknod(struct ns *ns);
 int must_check ns_symlink(struct ns *ns);
 int must_check ns_link(struct ns *ns);
+int must_check ns_tmpfile(struct ns *ns);
+/* The character device 0:0 of that name, in place of what a rename took away. */
+void whiteout_add(struct ns *ns, struct inode *dir, struct slice name);
 
 /* ---- ns_unlink.c ---- */
 /* One name less (a directory: its only one). Frees the inode or makes it an orphan at 0. */
 void inode_drop_link(struct ns *ns, struct inode *inode);
-void orphan_put(struct ns *ns, uint64_t ino, bool detached);
+void orphan_put(struct ns *ns, uint64_t ino, struct record_orphan record);
+/* The orphan gets a name, if it was made to: 0 or -ENOENT. */
+int must_check orphan_adopt(struct ns *ns, uint64_t ino);
+/* Would orphan_adopt find it? */
+bool orphan_is_linkable(struct ns *ns, uint64_t ino);
 int must_check ns_unlink(struct ns *ns);
 int must_check ns_rmdir(struct ns *ns);
 int must_check ns_orphan_free(struct ns *ns);
@@ -125,6 +132,17 @@ void inode_truncate(struct ns *ns, struct inode *inode, uint64_t size);
 void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint64_t length,
                 unsigned max);
 int must_check ns_extents(struct ns *ns);
+
+/* ---- ns_allocate.c ---- */
+/* [from, to) of the file is data now, or gone: nothing is reserved there any more. */
+void reservations_cut(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to);
+/* All of them; at most *budget. False when some are left. */
+bool reservations_free(struct ns *ns, struct inode *inode, unsigned *budget);
+int must_check ns_fallocate(struct ns *ns);
+int must_check ns_seek(struct ns *ns);
+
+/* ---- ns_copy.c ---- */
+int must_check ns_copy_range(struct ns *ns);
 
 /* ---- ns_commit.c ---- */
 int must_check ns_commit(struct ns *ns);

@@ -41,7 +41,7 @@ static int load_names(struct ns *ns, struct rename *rename)
     int r;
 
     rename->exchange = (request->flags & META_EXCHANGE) != 0;
-    if (rename->exchange && (request->flags & META_NOREPLACE) != 0) {
+    if (rename->exchange && (request->flags & (META_NOREPLACE | META_WHITEOUT)) != 0) {
         return -EINVAL;
     }
     r = dentry_find(ns, rename->from_dir.ino, request->name, &rename->from);
@@ -194,6 +194,9 @@ static void do_move(struct ns *ns, struct rename *rename)
         to_dir->r.nlink -= S_ISDIR(rename->victim.r.mode) ? 1 : 0;
     } else {
         dentry_add(ns, to_dir->ino, request->name2, rename->moved.ino, rename->moved.r.mode);
+    }
+    if ((request->flags & META_WHITEOUT) != 0) {
+        whiteout_add(ns, &rename->from_dir, request->name);
     }
     if (dir) {
         rename->from_dir.r.nlink--;

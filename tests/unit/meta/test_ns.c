@@ -304,8 +304,17 @@ static void test_sticky(void **state)
                                                      .gid = 5,
                                                      .ino = dir,
                                                      .name = slice_text("n"),
-                                                     .mode = S_IFCHR | 0600}),
+                                                     .mode = S_IFCHR | 0600,
+                                                     .rdev = 259}),
                      -EPERM);
+    /* But a whiteout is none. */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_MKNOD,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = dir,
+                                                     .name = slice_text("n"),
+                                                     .mode = S_IFCHR | 0600}),
+                     0);
     teardown(&f);
 }
 
