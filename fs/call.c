@@ -76,7 +76,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
 
     inode_ref(call->mount, inode);
     inode_update(call->mount, inode, &call->attr, false);
-    if (call->op == FS_CREATE) {
+    if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         if (reply->value2 == 1) {
             inode->contents = CONTENTS_INLINE; /* new and empty */
         } else if (call->open_flags & O_TRUNC) {
@@ -140,8 +140,8 @@ static void forget_touched(struct fs_call *call, const struct meta_reply *reply)
 
 static bool makes_known(enum fs_op op)
 {
-    return op == FS_LOOKUP || op == FS_CREATE || op == FS_MKDIR || op == FS_MKNOD ||
-           op == FS_SYMLINK || op == FS_LINK;
+    return op == FS_LOOKUP || op == FS_CREATE || op == FS_TMPFILE || op == FS_MKDIR ||
+           op == FS_MKNOD || op == FS_SYMLINK || op == FS_LINK;
 }
 
 static void on_meta(struct meta_call *meta)
@@ -170,15 +170,28 @@ static void on_meta(struct meta_call *meta)
 }
 
 static const uint8_t meta_ops[] = {
-    [FS_LOOKUP] = META_LOOKUP,     [FS_GETATTR] = META_GETATTR,
-    [FS_SETATTR] = META_SETATTR,   [FS_READLINK] = META_READLINK,
-    [FS_CREATE] = META_CREATE,     [FS_MKDIR] = META_MKDIR,
-    [FS_MKNOD] = META_MKNOD,       [FS_SYMLINK] = META_SYMLINK,
-    [FS_LINK] = META_LINK,         [FS_UNLINK] = META_UNLINK,
-    [FS_RMDIR] = META_RMDIR,       [FS_RENAME] = META_RENAME,
-    [FS_READDIR] = META_READDIR,   [FS_STATFS] = META_STATFS,
-    [FS_GETXATTR] = META_GETXATTR, [FS_LISTXATTR] = META_LISTXATTR,
-    [FS_SETXATTR] = META_SETXATTR, [FS_REMOVEXATTR] = META_REMOVEXATTR,
+    [FS_LOOKUP] = META_LOOKUP,
+    [FS_GETATTR] = META_GETATTR,
+    [FS_SETATTR] = META_SETATTR,
+    [FS_READLINK] = META_READLINK,
+    [FS_CREATE] = META_CREATE,
+    [FS_MKDIR] = META_MKDIR,
+    [FS_MKNOD] = META_MKNOD,
+    [FS_SYMLINK] = META_SYMLINK,
+    [FS_LINK] = META_LINK,
+    [FS_UNLINK] = META_UNLINK,
+    [FS_RMDIR] = META_RMDIR,
+    [FS_RENAME] = META_RENAME,
+    [FS_READDIR] = META_READDIR,
+    [FS_STATFS] = META_STATFS,
+    [FS_GETXATTR] = META_GETXATTR,
+    [FS_LISTXATTR] = META_LISTXATTR,
+    [FS_SETXATTR] = META_SETXATTR,
+    [FS_REMOVEXATTR] = META_REMOVEXATTR,
+    [FS_FALLOCATE] = META_FALLOCATE,
+    [FS_SEEK] = META_SEEK,
+    [FS_COPY_RANGE] = META_COPY_RANGE,
+    [FS_TMPFILE] = META_TMPFILE,
 };
 
 static struct meta_request request_of(const struct fs_call *call)
@@ -204,6 +217,7 @@ static struct meta_request request_of(const struct fs_call *call)
         .new_uid = call->set.uid,
         .new_gid = call->set.gid,
         .offset = call->offset,
+        .offset2 = call->offset2,
         .data = call->data,
     };
 
@@ -232,6 +246,16 @@ void fs_call_meta_start(struct fs_call *call)
         break;
     case FS_SETATTR:
         call->meta.request.mode = call->set.mode;
+        break;
+    case FS_FALLOCATE:
+    case FS_COPY_RANGE:
+        call->meta.request.size = call->size;
+        break;
+    case FS_SEEK:
+        call->meta.request.count = call->whence;
+        break;
+    case FS_TMPFILE:
+        call->meta.request.flags |= call->open_flags & O_EXCL ? META_NOREPLACE : 0;
         break;
     case FS_GETATTR:
     case FS_READLINK:
@@ -313,7 +337,7 @@ static void start_open(struct fs_call *call)
         call->opening = true;
         mount->opening++;
     }
-    if (call->op == FS_CREATE) {
+    if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         fs_call_meta_start(call);
     } else if (mount->removing != 0) {
         call->waiting_flush = true;
@@ -356,6 +380,7 @@ void fs_call_start(struct fs_call *call)
         return;
     case FS_OPEN:
     case FS_CREATE:
+    case FS_TMPFILE:
         start_open(call);
         return;
     case FS_MKDIR:
@@ -373,6 +398,9 @@ void fs_call_start(struct fs_call *call)
     case FS_FLUSH:
     case FS_RELEASE:
     case FS_FSYNC:
+    case FS_FALLOCATE:
+    case FS_SEEK:
+    case FS_COPY_RANGE:
         fs_call_data_start(call);
         return;
     }

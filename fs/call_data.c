@@ -87,8 +87,17 @@ void fs_call_truncate_next(struct inode *inode)
         return;
     }
     call = container_of(node, struct fs_call, node);
+    if (fs_call_needs_clean(call) && inode->dirty.count != 0) {
+        list_push_front(&inode->truncate_waiters, &call->node);
+        flush_hurry(call->mount, inode);
+        return; /* the end of the round comes here again */
+    }
     call->waiting_flush = false;
     inode->truncating = true;
+    if (fs_call_needs_clean(call)) {
+        fs_call_space_send(call);
+        return;
+    }
     fs_call_meta_start(call);
     call->meta.done = on_size_set;
 }
@@ -346,6 +355,11 @@ void fs_call_data_start(struct fs_call *call)
         return;
     case FS_FSYNC:
         start_sync(call);
+        return;
+    case FS_FALLOCATE:
+    case FS_SEEK:
+    case FS_COPY_RANGE:
+        fs_call_space_start(call);
         return;
     default:
         UNREACHABLE();

@@ -3,7 +3,8 @@
  * to fuse_session_process_buf, and our writev sees every reply. Two things the library cannot say
  * are patched in there: flags of the INIT reply (PARALLEL_DIROPS, HANDLE_KILLPRIV_V2), each only if
  * the kernel offered it. Flags of requests that the library hides (kill suid) are read from the raw
- * bytes before it sees them.
+ * bytes before it sees them. Two requests are newer than the library, and begin as older ones do:
+ * TMPFILE goes to it as a CREATE and STATX as a GETATTR, with a mark.
  *
  * Interrupts are taken from the loop, never inside the library's callback, which holds the lock
  * that a reply needs.
@@ -26,6 +27,10 @@
 #define KERNEL_WRITE              16
 #define KERNEL_SETATTR            4
 #define KERNEL_OPEN               14
+#define KERNEL_GETATTR            3
+#define KERNEL_CREATE             35
+#define KERNEL_TMPFILE            51
+#define KERNEL_STATX              52
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
 #define KERNEL_NOTIFY_STORE       4
@@ -97,13 +102,19 @@ static ssize_t device_read(int fd, void *data, size_t size, void *userdata)
 static const struct fuse_custom_io device_io = {.writev = device_writev, .read = device_read};
 
 /* Notes what the library will not tell us. */
-static void look_at_raw(struct fuse_bridge *bridge, const uint8_t *bytes, size_t size)
+static void look_at_raw(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
 {
     struct kernel_in_header header;
     const size_t arg = sizeof(header);
 
     memcpy(&header, bytes, sizeof(header));
     bridge->raw_flags = 0;
+    bridge->raw_tmpfile = header.opcode == KERNEL_TMPFILE;
+    bridge->raw_statx = header.opcode == KERNEL_STATX;
+    if (bridge->raw_tmpfile || bridge->raw_statx) {
+        header.opcode = bridge->raw_tmpfile ? KERNEL_CREATE : KERNEL_GETATTR;
+        memcpy(bytes, &header, sizeof(header));
+    }
     if (header.opcode == KERNEL_INIT && size >= arg + 16) {
         bridge->init_unique = header.unique;
         memcpy(&bridge->init_offered, bytes + arg + 12, 4);

@@ -30,6 +30,8 @@ struct fuse_bridge {
     uint8_t *buffer; /* the request being read; a WRITE that waits takes it along */
     bool buffer_taken;
     uint32_t raw_flags; /* of the request in hand: kill suid */
+    bool raw_tmpfile;   /* it was a TMPFILE, seen as CREATE */
+    bool raw_statx;     /* it was a STATX, seen as GETATTR */
     uint64_t init_unique;
     uint32_t init_offered;
     struct group_entry groups; /* of the last non-root caller */
@@ -50,6 +52,7 @@ struct bridge_call {
     struct dir_handle *dir;
     bool old_batch; /* the entries came with an earlier request */
     size_t size;
+    bool statx;    /* the answer has another form */
     bool starting; /* still inside the request's callback */
     bool finished;
     uint8_t groups[META_GROUPS_MAX * 4];

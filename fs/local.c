@@ -354,7 +354,8 @@ static bool try_rename(struct fs_call *call)
     struct inode *victim;
 
     if (moved == NULL || to == NULL || S_ISDIR(moved->attr.mode) ||
-        call->flags & (META_NOREPLACE | META_EXCHANGE) || to->names.count >= FS_NAMES_MAX) {
+        call->flags & (META_NOREPLACE | META_EXCHANGE | META_WHITEOUT) ||
+        to->names.count >= FS_NAMES_MAX) {
         return false;
     }
     there = names_find(&to->names, call->name2);
@@ -574,7 +575,7 @@ void local_note(struct fs_call *call, int status)
         }
         return;
     case FS_RENAME:
-        if (status == 0 && !(call->flags & META_EXCHANGE)) {
+        if (status == 0 && !(call->flags & (META_EXCHANGE | META_WHITEOUT))) {
             note_remove(mount, call->ino, call->name);
             note_put(mount, call->ino2, call->name2, call->attr.ino);
         } else {
