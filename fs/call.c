@@ -144,6 +144,20 @@ static bool makes_known(enum fs_op op)
            op == FS_MKNOD || op == FS_SYMLINK || op == FS_LINK;
 }
 
+/* A directory that is removed while somebody is in it has attributes still, and no data that it
+ * would have to be kept for: what was known of it is true, but for its links. */
+static int removed_dir_attr(struct fs_call *call)
+{
+    struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (call->op != FS_GETATTR || inode == NULL || !S_ISDIR(inode->attr.mode)) {
+        return -ESTALE;
+    }
+    inode->attr.nlink = 0;
+    call->attr = inode->attr;
+    return 0;
+}
+
 static void on_meta(struct meta_call *meta)
 {
     struct fs_call *call = container_of(meta, struct fs_call, meta);
@@ -152,6 +166,8 @@ static void on_meta(struct meta_call *meta)
     call->waiting_meta = false;
     if (r == 0) {
         r = take_attr(call, meta->reply.attr);
+    } else if (r == -ESTALE) {
+        r = removed_dir_attr(call);
     }
     if (r == 0 && makes_known(call->op) && call->attr.ino == 0) {
         r = -ERR_BAD_MESSAGE;

@@ -181,6 +181,9 @@ static void on_opened(struct meta_call *meta)
     inode_release(mount, inode);
 }
 
+/* execve(2) opens with this (the kernel's __FMODE_EXEC): to run a program is not to read it. */
+#define KERNEL_OPEN_TO_EXECUTE 0x20U
+
 static void start_open(struct fs_call *call)
 {
     struct inode *inode = inode_make(call->mount, call->ino);
@@ -191,7 +194,9 @@ static void start_open(struct fs_call *call)
         fs_call_finish(call, -ESTALE);
         return;
     }
-    call->flags |= mode != O_WRONLY ? META_OPEN_READ : 0;
+    call->flags |= mode == O_WRONLY                            ? 0
+                   : call->open_flags & KERNEL_OPEN_TO_EXECUTE ? META_OPEN_EXEC
+                                                               : META_OPEN_READ;
     call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
     if (call->open_flags & O_TRUNC) {
         call->valid = META_SET_SIZE | META_SET_MTIME_NOW;

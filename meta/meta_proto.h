@@ -108,6 +108,7 @@ enum meta_flag {
         128, /* stamp: no other session exists; an orphan not STILL_OPEN goes at once */
     META_OPEN_READ = 256,    /* GETATTR at open: check read permission */
     META_OPEN_WRITE = 512,   /* GETATTR at open: check write permission */
+    META_OPEN_EXEC = 32768,  /* GETATTR at open: check execute permission, and nothing else */
     META_TRUNCATE = 1024,    /* CREATE of an existing file with O_TRUNC */
     META_CLIENT_TIME = 4096, /* inodes' times come from request.ctime: an operation that was
                                 answered by a mount that is alone, before it was sent */

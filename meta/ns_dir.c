@@ -209,6 +209,7 @@ int ns_getattr(struct ns *ns)
     }
     mask |= (request->flags & META_OPEN_READ) != 0 ? MAY_READ : 0;
     mask |= (request->flags & META_OPEN_WRITE) != 0 ? MAY_WRITE : 0;
+    mask |= (request->flags & META_OPEN_EXEC) != 0 ? MAY_EXEC : 0;
     if ((mask & MAY_WRITE) != 0 && S_ISDIR(inode.r.mode)) {
         return -EISDIR;
     }

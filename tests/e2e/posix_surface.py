@@ -6,6 +6,7 @@ What Linux offers beyond the basics of posix_basic.py.
 import ctypes
 import errno
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -308,6 +309,38 @@ def birth_time(d):
     put(d + "/f", b"x")
     out = subprocess.run(["stat", "-c", "%W", d + "/f"], capture_output=True, text=True).stdout
     assert abs(int(out) - time.time()) < 100, out
+
+
+@root_case
+def executed_without_reading(d):
+    shutil.copy("/bin/true", d + "/program")
+    os.chmod(d + "/program", 0o711)
+    nobody_fails(errno.EACCES, "open(sys.argv[1])", d + "/program")
+    subprocess.run(["cat", d + "/program"], stdout=subprocess.DEVNULL, check=True)
+    as_nobody("import subprocess; subprocess.run([sys.argv[1]], check=True)", d + "/program")
+    os.chmod(d + "/program", 0o744)
+    nobody_fails(errno.EACCES, "import subprocess; subprocess.run([sys.argv[1]])", d + "/program")
+
+
+@case
+def removed_directory_in_use(d):
+    here = os.open(d, os.O_RDONLY | os.O_DIRECTORY)
+    os.mkdir(d + "/gone")
+    os.mkdir(d + "/replaced")
+    os.mkdir(d + "/other")
+    gone, replaced = (os.open(d + "/" + n, os.O_RDONLY | os.O_DIRECTORY) for n in ("gone", "replaced"))
+    os.fchdir(gone)
+    os.rmdir(d + "/gone")
+    os.rename(d + "/other", d + "/replaced")
+    for fd in gone, replaced:
+        assert os.fstat(fd).st_nlink == 0, os.fstat(fd)
+        assert stat.S_ISDIR(os.fstat(fd).st_mode)
+    assert os.stat(".").st_nlink == 0
+    fails(errno.ENOENT, os.mkdir, "below")
+    assert os.listdir(gone) == []
+    assert os.stat(d + "/replaced").st_nlink == 2
+    for fd in gone, replaced, here:
+        os.close(fd)
 
 
 @root_case

@@ -103,6 +103,8 @@ static void test_access(void **state)
     assert_int_equal(read_as(&f, 20, 1, ino, META_OPEN_READ), 0); /* the mask follows the mode */
     assert_int_equal(read_as(&f, 20, 1, ino, META_OPEN_WRITE), -EACCES);
     assert_int_equal(read_as(&f, 22, 31, ino, META_OPEN_READ), 0); /* and so does "other" */
+    assert_int_equal(read_as(&f, 22, 31, ino, META_OPEN_EXEC), -EACCES);
+    assert_int_equal(read_as(&f, 0, 0, ino, META_OPEN_EXEC), 0); /* somebody may */
     teardown(&f);
 }
 
