@@ -265,8 +265,11 @@ static void start_write(struct fs_call *call)
     inode->attr.size = max_u64(inode->attr.size, end);
     inode->attr.mtime = inode->attr.ctime = env_wall(mount->env);
     if (call->kill_priv) {
+        uint32_t mode = mode_without_priv(inode->attr.mode);
+
+        call->mode_changed = mode != inode->attr.mode || !inode->attr_known;
         inode->kill_priv = true;
-        inode->attr.mode = mode_without_priv(inode->attr.mode);
+        inode->attr.mode = mode;
     }
     flush_note(mount, inode);
     if (mount->no_space) {

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <spawn.h>
 
 #define REQUEST_MAX       (MiB(1) + KiB(4))
@@ -33,6 +34,7 @@
 #define KERNEL_STATX              52
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
+#define KERNEL_NOTIFY_INVAL_INODE 2
 #define KERNEL_NOTIFY_STORE       4
 #define KERNEL_NOTIFY_INC_EPOCH   8
 
@@ -49,6 +51,12 @@ struct kernel_out_header {
     uint32_t len;
     int32_t error;
     uint64_t unique;
+};
+
+struct kernel_notify_inval_inode {
+    uint64_t nodeid;
+    int64_t offset; /* of pages; below 0: attributes only */
+    int64_t length;
 };
 
 struct kernel_notify_store {
@@ -173,6 +181,19 @@ static void on_caches_lost(struct mount *mount)
     if (bridge != NULL && !bridge->over &&
         write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
         LOG_DEBUG(bridge->env, "fuse", "the kernel does not know epochs; timeouts run out instead");
+    }
+}
+
+void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino)
+{
+    struct {
+        struct kernel_out_header header;
+        struct kernel_notify_inval_inode inval;
+    } notify = {.header = {.len = sizeof(notify), .error = KERNEL_NOTIFY_INVAL_INODE},
+                .inval = {.nodeid = fuse_to_nodeid(bridge, ino), .offset = -1}};
+
+    if (write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
+        LOG_DEBUG(bridge->env, "fuse", "the kernel has forgotten the inode ino=%" PRIu64, ino);
     }
 }
 

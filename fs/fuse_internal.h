@@ -77,12 +77,15 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
 }
 
 /* fuse_bridge.c */
+/* The kernel asks for the attributes again. Pages stay: this waits for nothing. */
+void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
 
 /* fuse_reply.c */
 uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid);
+fuse_ino_t fuse_to_nodeid(const struct fuse_bridge *bridge, uint64_t ino);
 struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
                                       const struct meta_attr *attr);
 uint64_t fuse_from_timespec(struct timespec when);

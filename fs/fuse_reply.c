@@ -14,7 +14,7 @@ uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid)
     return nodeid == FUSE_ROOT_ID ? bridge->mount->root_ino : nodeid;
 }
 
-static fuse_ino_t to_nodeid(const struct fuse_bridge *bridge, uint64_t ino)
+fuse_ino_t fuse_to_nodeid(const struct fuse_bridge *bridge, uint64_t ino)
 {
     return ino == bridge->mount->root_ino ? FUSE_ROOT_ID : ino;
 }
@@ -69,7 +69,7 @@ struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
     double timeout = timeout_of(bridge);
 
     return (struct fuse_entry_param){
-        .ino = to_nodeid(bridge, attr->ino),
+        .ino = fuse_to_nodeid(bridge, attr->ino),
         .generation = 1, /* inode numbers are never used again */
         .attr = to_stat(attr),
         .attr_timeout = timeout,
@@ -130,7 +130,7 @@ static void reply_create(struct bridge_call *bc)
 static void reply_open(struct bridge_call *bc)
 {
     if (bc->call.pages.size != 0 &&
-        fuse_push_pages(bc->bridge, to_nodeid(bc->bridge, bc->call.ino), bc->call.pages)) {
+        fuse_push_pages(bc->bridge, fuse_to_nodeid(bc->bridge, bc->call.ino), bc->call.pages)) {
         bc->call.keep_cache = true;
     }
     set_open_flags(bc);
@@ -280,6 +280,9 @@ static void reply_success(struct bridge_call *bc)
         fuse_reply_buf(bc->req, (const char *)call->out.data, call->out.size);
         return;
     case FS_WRITE:
+        if (call->mode_changed) { /* a direct write makes the kernel forget times and size only */
+            fuse_forget_attr(bc->bridge, call->ino);
+        }
         fuse_reply_write(bc->req, call->data.size);
         return;
     case FS_SEEK:
