@@ -60,20 +60,25 @@ static unsigned copies_of(const struct meta_server *server)
     return server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
 }
 
-uint64_t server_space_left(const struct meta_server *server)
+bool server_space(const struct meta_server *server, struct meta_space *out_space)
 {
-    uint64_t free_bytes = 0;
+    uint64_t total_bytes = 0, free_bytes = 0;
     unsigned heard = 0;
 
     for (unsigned i = 0; i < server->server_count; i++) {
+        total_bytes += server->servers[i].total_bytes;
         free_bytes += server->servers[i].free_bytes;
         heard += server->servers[i].heard_ns != 0 ? 1 : 0;
     }
     if (heard == 0) {
-        return UINT64_MAX - 1; /* whoever leads since a moment ago does not know */
+        *out_space = (struct meta_space){0};
+        return server->server_count == 0;
     }
+    total_bytes = total_bytes / heard * server->server_count / copies_of(server);
     free_bytes = free_bytes / heard * server->server_count / copies_of(server);
-    return free_bytes - min_u64(free_bytes, server->ns.volume.reserved_bytes);
+    free_bytes -= min_u64(free_bytes, server->ns.volume.reserved_bytes);
+    *out_space = (struct meta_space){total_bytes, free_bytes};
+    return true;
 }
 
 /* The state says what is used; the chunk servers say what is there. */
@@ -82,16 +87,17 @@ static void serve_statfs(struct meta_server *server, struct rpc_request *request
 {
     struct meta_reply reply = *ns_read(&server->ns, message, server->tree->applied_index);
     cleanup(buf_deinit) struct buf data = {0};
-    uint64_t total = 0;
     struct meta_statfs record;
+    struct meta_space space;
 
-    for (unsigned i = 0; i < server->server_count; i++) {
-        total += server->servers[i].total_bytes;
+    if (!server_space(server, &space) &&
+        env_now(server->env) < server->leader_since_ns + META_SERVER_DOWN_NS) {
+        server_refuse(server, request, -ERR_BUSY); /* they will tell us, or be down */
+        return;
     }
-    if (reply.error == 0 && server->server_count > 0 &&
-        meta_statfs_decode(&record, reply.data) == 0) {
-        record.total_bytes = total / copies_of(server);
-        record.free_bytes = min_u64(server_space_left(server), record.total_bytes);
+    if (reply.error == 0 && meta_statfs_decode(&record, reply.data) == 0) {
+        record.total_bytes = space.total_bytes;
+        record.free_bytes = space.free_bytes;
         meta_statfs_encode(&record, &data);
         reply.data = buf_slice(&data);
     }
