@@ -69,7 +69,7 @@ struct fs_call {
     uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */
     uint32_t whence;      /* SEEK: META_SEEK_* */
     bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
-    bool mode_changed;    /* WRITE: so it did, or may have */
+    bool mode_changed;    /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
     struct slice data;    /* WRITE, SETXATTR */
     void (*done)(struct fs_call *call);
 

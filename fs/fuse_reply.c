@@ -254,6 +254,9 @@ static void reply_success(struct bridge_call *bc)
 {
     struct fs_call *call = &bc->call;
 
+    if (call->mode_changed) { /* the kernel forgets times and size only by itself */
+        fuse_forget_attr(bc->bridge, call->op == FS_COPY_RANGE ? call->ino2 : call->ino);
+    }
     switch (call->op) {
     case FS_LOOKUP:
     case FS_MKDIR:
@@ -280,9 +283,6 @@ static void reply_success(struct bridge_call *bc)
         fuse_reply_buf(bc->req, (const char *)call->out.data, call->out.size);
         return;
     case FS_WRITE:
-        if (call->mode_changed) { /* a direct write makes the kernel forget times and size only */
-            fuse_forget_attr(bc->bridge, call->ino);
-        }
         fuse_reply_write(bc->req, call->data.size);
         return;
     case FS_SEEK:

@@ -115,11 +115,14 @@ int may_access(struct ns *ns, const struct inode *inode, unsigned mask)
 
 void kill_priv(struct ns *ns, struct inode *inode)
 {
+    bool outsider;
+
     if (S_ISDIR(inode->r.mode)) {
         return;
     }
+    outsider = ns->request->uid != 0 && !in_group(ns->request, inode->r.gid);
     inode->r.mode &= ~(uint32_t)S_ISUID;
-    if ((inode->r.mode & S_IXGRP) != 0) {
+    if ((inode->r.mode & S_IXGRP) != 0 || outsider) {
         inode->r.mode &= ~(uint32_t)S_ISGID;
     }
     xattr_remove_named(ns, inode->ino, slice_text("security.capability"));

@@ -85,6 +85,10 @@ static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
     if (starts_with(name, "trusted.")) {
         return request->uid == 0 ? 0 : write ? -EPERM : -ENODATA;
     }
+    if (slice_equal(name, slice_text("security.capability")) && request->op == META_REMOVEXATTR) {
+        /* The kernel does that when anybody writes to the file; for others it is root's. */
+        return may_access(ns, inode, MAY_WRITE);
+    }
     if (starts_with(name, "security.")) {
         return !write || request->uid == 0 ? 0 : -EPERM;
     }

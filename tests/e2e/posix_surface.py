@@ -340,6 +340,32 @@ def direct_write_clears_suid(d):
         assert only_mode(d + "/f") == "755", only_mode(d + "/f")
 
 
+@root_case
+def allocating_clears_privileges(d):
+    allocation = ("import ctypes; fd = os.open(sys.argv[1], os.O_RDWR)\n"
+                  "assert ctypes.CDLL(None).fallocate(fd, int(sys.argv[2]), ctypes.c_long(0), ctypes.c_long(9999)) == 0")
+    capability = struct.pack("<IIIII", 0x02000001, 0xC0, 0, 0, 0)
+    f = d + "/f"
+    put(f, b"x" * 10000)
+    for mode in 0, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE:
+        for before, after in ("6666", "666"), ("6777", "777"), ("2676", "676"):
+            os.chmod(f, int(before, 8))
+            assert only_mode(f) == before
+            as_nobody(allocation, f, str(mode))
+            assert only_mode(f) == after, (mode, before, only_mode(f))
+        os.setxattr(f, "security.capability", capability)
+        as_nobody(allocation, f, str(mode))
+        fails(errno.ENODATA, os.getxattr, f, "security.capability")
+    os.chmod(f, 0o6777)
+    fd = os.open(f, os.O_RDWR)
+    allocate(fd, 0, 0, 20000)  # root may keep them
+    os.close(fd)
+    assert only_mode(f) == "6777"
+    os.setxattr(f, "security.capability", capability)
+    os.chmod(f, 0o755)
+    nobody_fails(errno.EPERM, "os.removexattr(sys.argv[1], 'security.capability')", f)
+
+
 @case
 def removed_directory_in_use(d):
     here = os.open(d, os.O_RDONLY | os.O_DIRECTORY)
