@@ -34,7 +34,7 @@ static void end_waiters(struct inode *inode)
         if (error == 0 && call->op != FS_WRITE && inode->local_ops != 0 && local_wait(call)) {
             continue; /* attributes set after the commit was sent are asked for too */
         }
-        fs_call_finish(call, error);
+        fs_call_flushed(call, error);
     }
     inode->flush_now = !list_empty(&inode->flush_waiters);
 }
@@ -226,7 +226,7 @@ void flush_wait(struct fs_call *call, struct inode *inode)
 
     if (!inode_pending(inode)) {
         inode->write_error = 0;
-        fs_call_finish(call, error);
+        fs_call_flushed(call, error);
         return;
     }
     call->stamp = inode->dirty.stamp;
@@ -235,6 +235,12 @@ void flush_wait(struct fs_call *call, struct inode *inode)
     list_push_back(&inode->flush_waiters, &call->node);
     inode->flush_now = true;
     hurry(call->mount, inode);
+}
+
+void flush_hurry(struct mount *mount, struct inode *inode)
+{
+    inode->flush_now = true;
+    hurry(mount, inode);
 }
 
 void flush_all(struct mount *mount, void (*done)(struct mount *mount))

@@ -233,7 +233,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
     uint32_t type = makers[call->op].type;
     struct meta_attr attr = {
         .ino = ino,
-        .mode = type | (type == S_IFLNK ? 0777 : call->mode & 07777),
+        .mode = type | (type == S_IFLNK ? 0777 : call->mode & 07777 & ~call->who.umask),
         .nlink = type == S_IFDIR ? 2 : 1,
         .uid = call->who.uid,
         .gid = dir->attr.mode & S_ISGID ? dir->attr.gid : call->who.gid,
@@ -272,8 +272,9 @@ static bool try_make(struct fs_call *call)
     struct inode *dir = known_dir(mount, call->ino);
     uint64_t now = env_wall(mount->env), ino;
 
-    if (dir == NULL || names_find(&dir->names, call->name) != 0 ||
-        dir->names.count >= FS_NAMES_MAX || (call->mode & S_ISGID && call->who.uid != 0)) {
+    if (dir == NULL || dir->attr.flags & META_ATTR_DEFAULT_ACL ||
+        names_find(&dir->names, call->name) != 0 || dir->names.count >= FS_NAMES_MAX ||
+        (call->mode & S_ISGID && call->who.uid != 0)) {
         return false;
     }
     ino = take_ino(mount);
@@ -292,6 +293,7 @@ static bool try_make(struct fs_call *call)
                     .ino2 = ino,
                     .name = call->name,
                     .mode = call->mode,
+                    .umask = call->who.umask,
                     .data = call->op == FS_SYMLINK ? call->name2 : (struct slice){0},
                 },
                 now, (uint64_t[]){dir->ino, ino, 0, 0});
@@ -369,7 +371,8 @@ static bool try_rename(struct fs_call *call)
     struct inode *victim;
 
     if (moved == NULL || to == NULL || S_ISDIR(moved->attr.mode) ||
-        call->flags & (META_NOREPLACE | META_EXCHANGE) || to->names.count >= FS_NAMES_MAX) {
+        call->flags & (META_NOREPLACE | META_EXCHANGE | META_WHITEOUT) ||
+        to->names.count >= FS_NAMES_MAX) {
         return false;
     }
     there = names_find(&to->names, call->name2);
@@ -409,7 +412,8 @@ static bool is_plain_setattr(const struct fs_call *call, const struct meta_attr 
 {
     bool root = call->who.uid == 0;
 
-    if (call->valid & META_SET_SIZE) {
+    if (call->valid & META_SET_SIZE ||
+        (call->valid & META_SET_MODE && attr->flags & META_ATTR_ACL)) {
         return false;
     }
     if (call->valid & (META_SET_UID | META_SET_GID | META_SET_KILL_PRIV)) {
@@ -600,7 +604,7 @@ void local_note(struct fs_call *call, int status)
         }
         return;
     case FS_RENAME:
-        if (status == 0 && !(call->flags & META_EXCHANGE)) {
+        if (status == 0 && !(call->flags & (META_EXCHANGE | META_WHITEOUT))) {
             note_remove(mount, call->ino, call->name);
             note_put(mount, call->ino2, call->name2, call->attr.ino);
         } else {
