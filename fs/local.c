@@ -243,6 +243,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
         .ctime = now,
         .btime = now,
         .change = 1,
+        .flags = META_ATTR_NO_XATTRS,
         .parent = type == S_IFDIR ? dir->ino : 0,
     };
 

@@ -184,6 +184,7 @@ enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
 enum {
     META_ATTR_ACL = 1,         /* an access ACL that says more than the mode */
     META_ATTR_DEFAULT_ACL = 2, /* of a directory: its new entries inherit it */
+    META_ATTR_NO_XATTRS = 4,   /* it never had an extended attribute other than those */
 };
 
 #define META_REPLY(F)                                       \

@@ -369,6 +369,7 @@ static void test_xattrs(void **state)
                                                      .data = slice_make(large, sizeof(large))}),
                      0);
     assert_int_equal(ns_read(&f.ns, &get, 1)->data.size, sizeof(large));
+    assert_int_equal(attr_of(&f, ino).flags, 0); /* not META_ATTR_NO_XATTRS any more */
     assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
                                                      .ino = ino,
                                                      .name = slice_text("system.other")}),
