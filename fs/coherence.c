@@ -8,7 +8,8 @@
 
 static bool alone(const struct mount *mount)
 {
-    return mount->meta.alone && env_now(mount->env) < mount->meta.alone_until_ns;
+    return mount->meta.alone && mount->meta.given_up == 0 &&
+           env_now(mount->env) < mount->meta.alone_until_ns;
 }
 
 uint64_t coherence_timeout(struct mount *mount)
@@ -55,6 +56,17 @@ uint64_t coherence_epoch(const struct mount *mount)
 bool coherence_trusts(const struct mount *mount, const struct inode *inode)
 {
     return alone(mount) && inode->epoch == mount->alone_epoch;
+}
+
+/* What we and the kernel believe may become wrong at any time, until that change has its answer. */
+void coherence_gave_up(struct meta_client *client)
+{
+    struct mount *mount = client->data;
+
+    mount->alone_epoch++;
+    if (mount->caches_lost != NULL) {
+        mount->caches_lost(mount);
+    }
 }
 
 /* All is committed; attributes that the kernel was told last may still be used there. */

@@ -574,7 +574,6 @@ static void note_unsure(struct mount *mount, uint64_t dir_ino)
 {
     struct inode *dir = inode_find(mount, dir_ino);
 
-    mount->local.unsure_seq = mount->meta.next_seq; /* interrupted, it may still happen */
     if (dir != NULL) {
         names_clear(&dir->names);
     }
@@ -620,7 +619,7 @@ void local_note(struct fs_call *call, int status)
 
 bool local_is_sure(const struct mount *mount)
 {
-    return mount->meta.low_water >= mount->local.unsure_seq;
+    return mount->meta.given_up == 0;
 }
 
 static void names_unread(struct inode *dir)
@@ -698,12 +697,6 @@ void local_forget_all(struct mount *mount)
     }
     mount->alone_epoch++;
     mount->local.next_ino = mount->local.end_ino = 0;
-}
-
-void local_session_lost(struct mount *mount)
-{
-    local_forget_all(mount);
-    mount->local.unsure_seq = 0; /* numbers of the session that has gone */
 }
 
 void local_init(struct mount *mount)
