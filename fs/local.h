@@ -13,9 +13,11 @@
 
 /* Answers the call here if that is possible; false: it must go to the service. */
 bool local_try(struct fs_call *call);
-/* The call needs an answer that is true after all operations in flight: queues it and returns true
- * while there are some (it is started again), false when it may go. */
+/* The call needs an answer that is true after all operations before it: queues it and returns true
+ * while one of them is in flight (it is started again), false when it may go. */
 bool local_wait(struct fs_call *call);
+/* What is answered from now on is behind the call: it need not wait for that. */
+void local_stamp(struct fs_call *call);
 /* A call that the service has answered: what it changed in directories whose names we know. */
 void local_note(struct fs_call *call, int status);
 /* One batch of a directory's entries was read: [offset .. ] with its records. */
