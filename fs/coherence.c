@@ -21,12 +21,23 @@ uint64_t coherence_timeout(struct mount *mount)
     return ALONE_TIMEOUT_NS;
 }
 
+/*
+ * The open itself is counted in inode->opens. The kernel drops pages when it has our reply, in the
+ * process that opens; until that has shown that it went on (RELEASE at the latest), another open
+ * that kept the pages could come before it.
+ */
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
 {
-    bool keep = inode->page_change == inode->attr.change && inode->page_change != 0;
+    bool same = inode->page_change == inode->attr.change && inode->page_change != 0;
+    bool may_hold = inode->page_change != 0;
+    bool keep;
 
+    inode->pages_dropping = inode->pages_dropping && inode->opens > 1;
+    keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode))) &&
+           !inode->pages_dropping;
+    inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
     inode->page_change = inode->attr.change;
-    return keep || (coherence_trusts(mount, inode) && inode_pending(inode));
+    return keep;
 }
 
 /*
