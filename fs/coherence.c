@@ -97,13 +97,25 @@ static void flushed(struct mount *mount)
     local_drain(mount, release_when_old);
 }
 
+/* What was to be released belongs to a period of being alone that is over. */
+static void stop_release(struct mount *mount)
+{
+    env_timer_stop(mount->env, &mount->release_timer);
+    if (mount->all_flushed == flushed) {
+        mount->all_flushed = NULL;
+    }
+    if (mount->local.drained == release_when_old) {
+        mount->local.drained = NULL;
+    }
+}
+
 /* Another mount wants in: the kernel forgets names, all data is committed, then it may. */
 void coherence_alone_changed(struct meta_client *client, bool is_alone)
 {
     struct mount *mount = client->data;
 
+    stop_release(mount);
     if (is_alone) {
-        env_timer_stop(mount->env, &mount->release_timer);
         mount->alone_epoch++;
         return;
     }

@@ -15,6 +15,12 @@
 
 /* ---- those that wait ---- */
 
+/* Is an error of the flush told to this one, once for all? Others hear it beside those. */
+static bool takes_error(const struct fs_call *call)
+{
+    return call->op == FS_FSYNC || call->op == FS_FLUSH || call->op == FS_WRITE;
+}
+
 /* No round holds data of the inode. Those that wait for what is dirty still wait on, but not for
  * what was written after they came; an error is told to all. */
 static void end_waiters(struct inode *inode)
@@ -28,7 +34,7 @@ static void end_waiters(struct inode *inode)
         if (error == 0 && oldest <= call->stamp) {
             continue;
         }
-        inode->write_error = 0;
+        inode->write_error = takes_error(call) ? 0 : inode->write_error;
         list_remove(node);
         call->waiting_flush = false;
         if (error == 0 && call->op != FS_WRITE && inode->local_ops != 0 && local_wait(call)) {
@@ -225,7 +231,7 @@ void flush_wait(struct fs_call *call, struct inode *inode)
     int error = inode->write_error;
 
     if (!inode_pending(inode)) {
-        inode->write_error = 0;
+        inode->write_error = takes_error(call) ? 0 : error;
         fs_call_flushed(call, error);
         return;
     }

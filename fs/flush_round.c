@@ -347,13 +347,18 @@ static void settle_chunks(struct flush_round *round)
     }
 }
 
-/* Only who has written can tell that there is room again. */
+/* Who has written chunks can tell that there is room again; with small files only, time may. */
 static void note_space(struct flush_round *round)
 {
+    struct mount *mount = round->mount;
+    uint64_t now = env_now(mount->env);
+
     if (round->status == -ENOSPC) {
-        round->mount->no_space = true;
-    } else if (round->status == 0 && round->chunk_count > 0) {
-        round->mount->no_space = false;
+        mount->no_space = true;
+        mount->no_space_ns = now;
+    } else if (round->status == 0 &&
+               (round->chunk_count > 0 || now >= mount->no_space_ns + FS_NO_SPACE_NS)) {
+        mount->no_space = false;
     }
 }
 

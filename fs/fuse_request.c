@@ -471,7 +471,7 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t nodeid, off_t offset,
     bc->call.ino2 = fuse_to_ino(bc->bridge, to_nodeid);
     bc->call.offset = (uint64_t)offset;
     bc->call.offset2 = (uint64_t)to_offset;
-    bc->call.size = size;
+    bc->call.size = min_u64(size, GiB(1)); /* the reply has 32 bits for it */
     fuse_call_run(bc);
 }
 

@@ -75,6 +75,7 @@ struct mount {
     struct env_timer release_timer;
     struct list round_list; /* flush rounds in flight */
     bool no_space;          /* the last flush met ENOSPC: writes go through at once */
+    uint64_t no_space_ns;   /* when it did */
     void (*ready)(struct mount *mount, int status); /* root found, or why not */
     void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
     void (*closed)(struct mount *mount);

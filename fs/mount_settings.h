@@ -9,7 +9,7 @@
 
 /* clang-format off */
 #define MOUNT_SETTINGS(X)                                                                          \
-    X(uint64_t, dirty_bytes,       MiB(96),             MiB(4),  GiB(16),                          \
+    X(uint64_t, dirty_bytes,       MiB(64),             MiB(4),  GiB(16),                          \
       "written and not committed; above, writes wait")                                             \
     X(uint64_t, dirty_flush_bytes, MiB(24),             MiB(1),  GiB(16),                          \
       "of all files: flushed without waiting for age")                                             \

@@ -7,7 +7,7 @@
 
 /* clang-format off */
 #define META_SETTINGS(X)                                                                           \
-    X(uint64_t, cache_bytes,       MiB(24), MiB(1),               GiB(64),                         \
+    X(uint64_t, cache_bytes,       MiB(19), MiB(1),               GiB(64),                         \
       "pages of the tree kept in memory")                                                          \
     X(uint64_t, checkpoint_bytes,  MiB(16), KiB(64),              MiB(128),                        \
       "a checkpoint follows so much log, which is kept in memory")                                 \
