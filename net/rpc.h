@@ -91,6 +91,9 @@ void rpc_peer_init(struct rpc_peer *peer, struct env *env, const struct rpc_iden
                    const char *address);
 /* Connect now if not connected (a hint that the server may be back). */
 void rpc_peer_poke(struct rpc_peer *peer);
+/* Gives the connection up, if there is one: calls end with -ERR_DISCONNECTED from the loop, also
+ * those whose bytes the other side does not take. */
+void rpc_peer_reset(struct rpc_peer *peer);
 /* All calls end with -ECANCELED, from the loop; then closed() runs. */
 void rpc_peer_close(struct rpc_peer *peer);
 void rpc_call_start(struct rpc_peer *peer, struct rpc_call *call);
