@@ -147,13 +147,17 @@ struct rpc_server {
     /* The connection is gone (its requests may still be unanswered); may be NULL. */
     void (*conn_lost)(struct rpc_server *server, struct rpc_server_conn *conn);
     void *data;
+    /* Set before rpc_server_start: other addresses too, in a closed namespace (net/test_network.h).
+     */
+    bool insecure_test_network;
     /* private */
     struct env_listener listener;
     struct list conns;
     uint64_t bad_frames; /* counter */
 };
 
-/* Listening on anything but loopback and Unix sockets is refused: -EACCES (until TLS lands). */
+/* Listening on anything but loopback and Unix sockets is refused: -EACCES (until TLS lands), but
+ * for insecure_test_network. */
 int must_check rpc_server_start(struct rpc_server *server, struct env *env,
                                 const struct rpc_identity *identity, const char *address);
 void rpc_server_stop(struct rpc_server *server);
