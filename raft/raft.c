@@ -286,7 +286,8 @@ int raft_step(struct raft *raft, const struct raft_input *input, struct raft_out
         .read_count = raft->ready_count,
         .snapshot_to = raft->snapshot_to,
         .commit = raft->commit,
-        .deadline_ns = raft->role == RAFT_LEADER ? raft->heartbeat_ns : raft->election_ns,
+        .deadline_ns = raft->role == RAFT_LEADER ? min_u64(raft->heartbeat_ns, raft->watch_ns)
+                                                 : raft->election_ns,
         .reset = raft->did_reset,
     };
     if (raft->append_first != 0) {

@@ -184,6 +184,7 @@ struct raft {
     struct raft_progress progress[RAFT_MEMBERS_MAX]; /* leader */
     uint64_t term_start;                             /* leader: index of our no-op */
     uint64_t heartbeat_ns;                           /* leader: next round */
+    uint64_t watch_ns; /* leader: looks then at its quorum and at a transfer; no read moves it */
     uint64_t beat_ns;                                /* leader: last round */
     uint64_t uncommitted_bytes;                      /* leader */
     uint64_t last_stamp;

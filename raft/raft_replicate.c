@@ -188,7 +188,7 @@ void raft_become_leader(struct raft *raft)
     raft->term_start = next;
     raft_append_own(raft, (struct slice){0});
     raft->beat_ns = raft->now_ns;
-    raft->heartbeat_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
+    raft->heartbeat_ns = raft->watch_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
     raft_replicate_all(raft);
 }
 
@@ -230,7 +230,7 @@ void raft_maybe_commit(struct raft *raft)
 /* A leader that hears no majority for long is one no more (CheckQuorum). */
 static bool quorum_lost(struct raft *raft)
 {
-    uint64_t late = raft->now_ns - raft->heartbeat_ns;
+    uint64_t late = raft->now_ns - raft->watch_ns;
 
     for (unsigned i = 0; late > RAFT_STALL_NS && i < raft->members.count; i++) {
         /* We were not running: their answers may be waiting. */
@@ -241,17 +241,19 @@ static bool quorum_lost(struct raft *raft)
 
 void raft_leader_tick(struct raft *raft)
 {
-    if (raft->now_ns < raft->heartbeat_ns) {
-        return;
+    if (raft->now_ns >= raft->watch_ns) {
+        if (quorum_lost(raft)) {
+            raft_become_follower(raft, raft->term, 0);
+            return;
+        }
+        if (raft->transfer_to != 0 && raft->now_ns >= raft->transfer_deadline_ns) {
+            raft->transfer_to = 0;
+        }
+        raft->watch_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
     }
-    if (quorum_lost(raft)) {
-        raft_become_follower(raft, raft->term, 0);
-        return;
+    if (raft->now_ns >= raft->heartbeat_ns) {
+        raft_beat(raft);
     }
-    if (raft->transfer_to != 0 && raft->now_ns >= raft->transfer_deadline_ns) {
-        raft->transfer_to = 0;
-    }
-    raft_beat(raft);
 }
 
 static void transfer_progress(struct raft *raft, unsigned slot)
