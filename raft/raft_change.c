@@ -29,7 +29,8 @@ bool raft_is_voter(const struct raft *raft, unsigned slot)
 
 bool raft_may_vote(const struct raft *raft)
 {
-    return !raft->joining && raft->self != RAFT_NOT_MEMBER && raft_is_voter(raft, raft->self);
+    return !raft->joining && !raft->repair && raft->self != RAFT_NOT_MEMBER &&
+           raft_is_voter(raft, raft->self);
 }
 
 uint64_t raft_voters_reached(const struct raft *raft, uint64_t own,

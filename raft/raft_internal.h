@@ -64,6 +64,12 @@ void raft_replicate_all(struct raft *raft);
 /* Sends what the follower may get now; `even_empty`: at least one message. */
 void raft_replicate(struct raft *raft, unsigned slot, bool even_empty);
 
+/* raft_repair.c */
+/* What the leader of the message has told up to `index` is in our log as it is in its. */
+void raft_repair_progress(struct raft *raft, uint64_t leader_term, uint64_t index);
+/* A member whose log was damaged says how far it agrees. */
+void raft_repair_heard(struct raft_progress *progress, const struct raft_message *message);
+
 /* raft_read.c */
 int raft_read_begin(struct raft *raft, uint64_t read_id);
 void raft_read_confirm(struct raft *raft);

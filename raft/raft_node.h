@@ -151,6 +151,7 @@ struct raft_node {
     bool told_lost;
     struct env_timer tick;
     struct env_timer turn; /* fires at the next turn of the loop: apply, reads */
+    uint64_t repaired;     /* the log is whole again when it is durable up to this ticket; 0 = is */
     struct list held;      /* raft_held, by ticket */
     uint64_t held_count;
     struct list reads; /* raft_read: waiting for confirmation or apply */
@@ -216,13 +217,15 @@ struct raft_peer_status {
     uint64_t next;
     uint64_t heard_ns; /* env_now of its last message; 0 = never */
     bool connected;
-    bool snapshot; /* needs or receives one */
+    bool snapshot;  /* needs or receives one */
+    bool repairing; /* its log was damaged */
 };
 
 struct raft_node_status {
     enum raft_role role;
     bool leader_ready; /* leads, and the no-op of its term is applied */
     bool joining, lost;
+    bool repair; /* its log was damaged and is not whole yet */
     uint64_t term;
     uint32_t leader_id;
     uint64_t commit;

@@ -207,7 +207,7 @@ int raft_propose(struct raft *raft, struct slice command)
 
 static uint64_t match_of(const struct raft_progress *progress)
 {
-    return progress->match;
+    return progress->repairing ? 0 : progress->match;
 }
 
 static uint64_t heard_of(const struct raft_progress *progress)
@@ -279,6 +279,7 @@ static unsigned most_advanced(const struct raft *raft)
 
     for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != raft->self && is_alive(raft, i) && raft_is_voter(raft, i) &&
+            !raft->progress[i].repairing &&
             (best == raft->self || raft->progress[i].match > raft->progress[best].match)) {
             best = i;
         }
@@ -350,6 +351,7 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
     if (message->index > raft_last(raft)) {
         return; /* no entry of ours: nothing it can be right about */
     }
+    raft_repair_heard(progress, message);
     if (message->reject) {
         on_reject(raft, progress, message);
         raft_replicate(raft, slot, /* even_empty= */ true);
@@ -446,6 +448,7 @@ static struct raft_message *answer_append(struct raft *raft, const struct raft_m
 
     answer->index = index;
     answer->stamp = message->stamp;
+    answer->repair = raft->repair;
     answer->after_save = true;
     return answer;
 }
@@ -526,6 +529,7 @@ void raft_on_append(struct raft *raft, const struct raft_message *message)
     }
     raft_set_commit(raft, max_u64(raft->commit,
                                   min_u64(message->commit, message->index + message->entry_count)));
+    raft_repair_progress(raft, message->term, message->index + message->entry_count);
     answer_append(raft, message, message->index + message->entry_count);
 }
 
@@ -537,7 +541,9 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
         return;
     }
     follow(raft, message);
-    raft_set_commit(raft, max_u64(raft->commit, min_u64(message->commit, raft_last(raft))));
+    if (!raft->repair) { /* else the leader may count on entries that we have lost */
+        raft_set_commit(raft, max_u64(raft->commit, min_u64(message->commit, raft_last(raft))));
+    }
     answer = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT_RESPONSE, message->from);
     answer->stamp = message->stamp;
 }
@@ -559,9 +565,11 @@ void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
         raft->base_members_index = index;
         raft_members_adopt(raft, members, index);
     }
+    raft_repair_progress(raft, /* leader_term= */ raft->term, index);
     if (raft->role == RAFT_FOLLOWER && raft->leader != 0 && !raft->lost) {
         answer = raft_emit(raft, RAFT_MESSAGE_APPEND_RESPONSE, raft->leader);
         answer->index = raft->commit;
+        answer->repair = raft->repair;
         answer->after_save = true;
     }
 }
