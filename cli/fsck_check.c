@@ -15,6 +15,7 @@ struct fsck_inode {
     uint64_t refs;
     uint64_t subdirs;
     uint64_t extent_bytes;
+    uint64_t reserved; /* by the records of its reservations */
     bool has_record, orphan;
 };
 
@@ -165,6 +166,18 @@ static int add_chunk(struct fsck *fsck, struct slice key, struct slice value)
     return 0;
 }
 
+static int add_reservation(struct fsck *fsck, struct slice key, struct slice value)
+{
+    struct record_reservation record;
+    int r = record_reservation_decode(&record, value);
+
+    if (r == 0) {
+        inode_of(fsck, record_key_number(key, 0))->reserved += record.length;
+        fsck->reserved_bytes += record.length;
+    }
+    return r;
+}
+
 static int add_by_letter(struct fsck *fsck, struct slice key, struct slice value)
 {
     switch (key.size > 0 ? key.data[0] : 0) {
@@ -172,6 +185,8 @@ static int add_by_letter(struct fsck *fsck, struct slice key, struct slice value
         return add_dentry(fsck, key, value);
     case 'E':
         return add_extent(fsck, key, value);
+    case 'F':
+        return add_reservation(fsck, key, value);
     case 'I':
         return add_inode(fsck, key, value);
     case 'J':
@@ -264,6 +279,10 @@ static void check_contents(struct fsck *fsck, const struct fsck_inode *inode)
     const struct fsck_inode *owner = map_get(&fsck->data, map_u64(inode->record.data_id));
     uint64_t stored = owner != NULL ? owner->extent_bytes : 0;
 
+    if (inode->record.reserved != inode->reserved) {
+        problem(fsck, "inode %" PRIu64 ": counts %" PRIu64 " reserved bytes, there are %" PRIu64,
+                inode->ino, inode->record.reserved, inode->reserved);
+    }
     if (!S_ISREG(inode->record.mode)) {
         return;
     }
@@ -287,6 +306,10 @@ static void check_inodes(struct fsck *fsck)
         const struct fsck_inode *inode = slot->value;
 
         if (!inode->has_record) {
+            if (inode->reserved != 0) {
+                problem(fsck, "bytes are reserved for inode %" PRIu64 ", which is not there",
+                        inode->ino);
+            }
             if (inode->refs != 0) {
                 problem(fsck, "%" PRIu64 " names lead to inode %" PRIu64 ", which is not there",
                         inode->refs, inode->ino);
@@ -354,6 +377,10 @@ void fsck_finish(struct fsck *fsck, unsigned copies)
     check_journal(fsck);
     while ((slot = map_next(&fsck->chunks, &at)) != NULL) {
         check_chunk(fsck, slot->value, copies);
+    }
+    if (fsck->has_volume && fsck->volume.reserved_bytes != fsck->reserved_bytes) {
+        problem(fsck, "the volume counts %" PRIu64 " reserved bytes, there are %" PRIu64,
+                fsck->volume.reserved_bytes, fsck->reserved_bytes);
     }
     if (fsck->has_volume && fsck->volume.orphans != fsck->orphans) {
         problem(fsck, "the volume counts %" PRIu64 " orphans, there are %" PRIu64,

@@ -24,6 +24,7 @@ struct fsck {
         uint64_t count, sum; /* of the places named, order does not matter */
     } journalled, journal;   /* extents that carry bytes; records that say which do */
     uint64_t journal_bytes;
+    uint64_t reserved_bytes;
     /* Found. */
     struct fsck_problem *problems;
     size_t problem_count;

@@ -139,7 +139,10 @@ static void on_entries(struct meta_call *call)
             local_note_entries(mount, dir, offset, call->reply.data, call->reply.value == 1);
         }
         take_entries(mount, call->reply.data);
-        fetch_names(mount, dir);
+        dir = inode_find(mount, call->request.ino); /* what came may have pushed it out */
+        if (dir != NULL) {
+            fetch_names(mount, dir);
+        }
     } else if (dir != NULL) {
         names_failed(dir);
     }

@@ -76,7 +76,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
 
     inode_ref(call->mount, inode);
     inode_update(call->mount, inode, &call->attr, false);
-    if (call->op == FS_CREATE) {
+    if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         if (reply->value2 == 1) {
             inode->contents = CONTENTS_INLINE; /* new and empty */
         } else if (call->open_flags & O_TRUNC) {
@@ -140,8 +140,22 @@ static void forget_touched(struct fs_call *call, const struct meta_reply *reply)
 
 static bool makes_known(enum fs_op op)
 {
-    return op == FS_LOOKUP || op == FS_CREATE || op == FS_MKDIR || op == FS_MKNOD ||
-           op == FS_SYMLINK || op == FS_LINK;
+    return op == FS_LOOKUP || op == FS_CREATE || op == FS_TMPFILE || op == FS_MKDIR ||
+           op == FS_MKNOD || op == FS_SYMLINK || op == FS_LINK;
+}
+
+/* A directory that is removed while somebody is in it has attributes still, and no data that it
+ * would have to be kept for: what was known of it is true, but for its links. */
+static int removed_dir_attr(struct fs_call *call)
+{
+    struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (call->op != FS_GETATTR || inode == NULL || !S_ISDIR(inode->attr.mode)) {
+        return -ESTALE;
+    }
+    inode->attr.nlink = 0;
+    call->attr = inode->attr;
+    return 0;
 }
 
 static void on_meta(struct meta_call *meta)
@@ -152,6 +166,8 @@ static void on_meta(struct meta_call *meta)
     call->waiting_meta = false;
     if (r == 0) {
         r = take_attr(call, meta->reply.attr);
+    } else if (r == -ESTALE) {
+        r = removed_dir_attr(call);
     }
     if (r == 0 && makes_known(call->op) && call->attr.ino == 0) {
         r = -ERR_BAD_MESSAGE;
@@ -170,15 +186,28 @@ static void on_meta(struct meta_call *meta)
 }
 
 static const uint8_t meta_ops[] = {
-    [FS_LOOKUP] = META_LOOKUP,     [FS_GETATTR] = META_GETATTR,
-    [FS_SETATTR] = META_SETATTR,   [FS_READLINK] = META_READLINK,
-    [FS_CREATE] = META_CREATE,     [FS_MKDIR] = META_MKDIR,
-    [FS_MKNOD] = META_MKNOD,       [FS_SYMLINK] = META_SYMLINK,
-    [FS_LINK] = META_LINK,         [FS_UNLINK] = META_UNLINK,
-    [FS_RMDIR] = META_RMDIR,       [FS_RENAME] = META_RENAME,
-    [FS_READDIR] = META_READDIR,   [FS_STATFS] = META_STATFS,
-    [FS_GETXATTR] = META_GETXATTR, [FS_LISTXATTR] = META_LISTXATTR,
-    [FS_SETXATTR] = META_SETXATTR, [FS_REMOVEXATTR] = META_REMOVEXATTR,
+    [FS_LOOKUP] = META_LOOKUP,
+    [FS_GETATTR] = META_GETATTR,
+    [FS_SETATTR] = META_SETATTR,
+    [FS_READLINK] = META_READLINK,
+    [FS_CREATE] = META_CREATE,
+    [FS_MKDIR] = META_MKDIR,
+    [FS_MKNOD] = META_MKNOD,
+    [FS_SYMLINK] = META_SYMLINK,
+    [FS_LINK] = META_LINK,
+    [FS_UNLINK] = META_UNLINK,
+    [FS_RMDIR] = META_RMDIR,
+    [FS_RENAME] = META_RENAME,
+    [FS_READDIR] = META_READDIR,
+    [FS_STATFS] = META_STATFS,
+    [FS_GETXATTR] = META_GETXATTR,
+    [FS_LISTXATTR] = META_LISTXATTR,
+    [FS_SETXATTR] = META_SETXATTR,
+    [FS_REMOVEXATTR] = META_REMOVEXATTR,
+    [FS_FALLOCATE] = META_FALLOCATE,
+    [FS_SEEK] = META_SEEK,
+    [FS_COPY_RANGE] = META_COPY_RANGE,
+    [FS_TMPFILE] = META_TMPFILE,
 };
 
 static struct meta_request request_of(const struct fs_call *call)
@@ -188,6 +217,7 @@ static struct meta_request request_of(const struct fs_call *call)
         .flags = call->flags,
         .uid = call->who.uid,
         .gid = call->who.gid,
+        .umask = call->who.umask,
         .groups = call->who.groups,
         .ino = call->ino,
         .ino2 = call->ino2,
@@ -203,6 +233,7 @@ static struct meta_request request_of(const struct fs_call *call)
         .new_uid = call->set.uid,
         .new_gid = call->set.gid,
         .offset = call->offset,
+        .offset2 = call->offset2,
         .data = call->data,
     };
 
@@ -231,6 +262,16 @@ void fs_call_meta_start(struct fs_call *call)
         break;
     case FS_SETATTR:
         call->meta.request.mode = call->set.mode;
+        break;
+    case FS_FALLOCATE:
+    case FS_COPY_RANGE:
+        call->meta.request.size = call->size;
+        break;
+    case FS_SEEK:
+        call->meta.request.count = call->whence;
+        break;
+    case FS_TMPFILE:
+        call->meta.request.flags |= call->open_flags & O_EXCL ? META_NOREPLACE : 0;
         break;
     case FS_GETATTR:
     case FS_READLINK:
@@ -270,6 +311,23 @@ static bool answer_locally(struct fs_call *call)
     return true;
 }
 
+/* Most inodes have no ACL, and the kernel asks for it with every check of a permission. */
+static bool answer_no_acl(struct fs_call *call)
+{
+    struct inode *inode = inode_find(call->mount, call->ino);
+    uint32_t flag = slice_equal(call->name, slice_text("system.posix_acl_access")) ? META_ATTR_ACL
+                    : slice_equal(call->name, slice_text("system.posix_acl_default"))
+                        ? META_ATTR_DEFAULT_ACL
+                        : 0;
+
+    if (flag == 0 || inode == NULL || !inode->attr_known || (inode->attr.flags & flag) != 0 ||
+        S_ISLNK(inode->attr.mode) || !coherence_trusts(call->mount, inode)) {
+        return false;
+    }
+    fs_call_finish(call, -ENODATA);
+    return true;
+}
+
 /* The victim of an unlink or a rename may be open here: only if nothing is open at all, or about to
  * be, is that excluded before the lookup on the server, so this errs on the side of "still open".
  */
@@ -295,7 +353,7 @@ static void start_open(struct fs_call *call)
         call->opening = true;
         mount->opening++;
     }
-    if (call->op == FS_CREATE) {
+    if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         fs_call_meta_start(call);
     } else if (mount->removing != 0) {
         call->waiting_flush = true;
@@ -317,11 +375,15 @@ void fs_call_start(struct fs_call *call)
             fs_call_meta_start(call);
         }
         return;
+    case FS_GETXATTR:
+        if (!answer_no_acl(call) && !local_wait(call)) {
+            fs_call_meta_start(call);
+        }
+        return;
     case FS_LOOKUP:
     case FS_READLINK:
     case FS_READDIR:
     case FS_STATFS:
-    case FS_GETXATTR:
     case FS_LISTXATTR:
         if (!local_wait(call)) {
             fs_call_meta_start(call);
@@ -334,6 +396,7 @@ void fs_call_start(struct fs_call *call)
         return;
     case FS_OPEN:
     case FS_CREATE:
+    case FS_TMPFILE:
         start_open(call);
         return;
     case FS_MKDIR:
@@ -351,6 +414,9 @@ void fs_call_start(struct fs_call *call)
     case FS_FLUSH:
     case FS_RELEASE:
     case FS_FSYNC:
+    case FS_FALLOCATE:
+    case FS_SEEK:
+    case FS_COPY_RANGE:
         fs_call_data_start(call);
         return;
     }

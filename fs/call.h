@@ -33,11 +33,16 @@ enum fs_op {
     FS_LISTXATTR,
     FS_SETXATTR,
     FS_REMOVEXATTR,
+    FS_FALLOCATE,
+    FS_SEEK,       /* for data or a hole */
+    FS_COPY_RANGE, /* chunks of one file become part of another */
+    FS_TMPFILE,    /* CREATE without a name */
 };
 
 struct fs_credentials {
     uint32_t uid;
     uint32_t gid;
+    uint32_t umask;      /* not applied yet: a directory's default ACL may take its place */
     struct slice groups; /* u32 little endian; borrowed until done */
 };
 
@@ -50,7 +55,7 @@ struct fs_call {
     struct fs_credentials who;
     /* Arguments; slices are borrowed until done. */
     uint64_t ino;  /* the file, or the parent directory */
-    uint64_t ino2; /* LINK: the file; RENAME: the new parent */
+    uint64_t ino2; /* LINK: the file; RENAME: the new parent; COPY_RANGE: the target */
     struct slice name;
     struct slice name2; /* RENAME: the new name; SYMLINK: the target */
     uint32_t mode;
@@ -59,9 +64,12 @@ struct fs_call {
     uint32_t flags;       /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
     uint32_t valid;       /* SETATTR: META_SET_* */
     struct meta_attr set; /* SETATTR: the values */
-    uint64_t offset;      /* READ, WRITE; READDIR: cookie */
-    size_t size;          /* READ */
+    uint64_t offset;      /* READ, WRITE; READDIR: cookie; SEEK: also the result */
+    uint64_t offset2;     /* COPY_RANGE: in the target */
+    uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */
+    uint32_t whence;      /* SEEK: META_SEEK_* */
     bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
+    bool mode_changed;    /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
     struct slice data;    /* WRITE, SETXATTR */
     void (*done)(struct fs_call *call);
 
@@ -79,6 +87,7 @@ struct fs_call {
     struct op *active;     /* a running read, for cancel */
     uint64_t started_ns;   /* 0 = not yet */
     uint64_t stamp;        /* a sync: everything written up to this one */
+    uint64_t behind;       /* waits for operations up to this number (fs/local.h); 0 = not yet */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool opening, removing; /* counted in the mount */
 };
@@ -90,6 +99,14 @@ void fs_call_cancel(struct fs_call *call);
 /* For the files that implement calls. */
 void fs_call_finish(struct fs_call *call, int status); /* status: 0 or a negative code */
 void fs_call_data_start(struct fs_call *call);         /* OPEN READ WRITE FLUSH FSYNC SETATTR */
+/* The same for FALLOCATE, SEEK, COPY_RANGE (fs/call_space.c): begins, or begins again. */
+void fs_call_space_start(struct fs_call *call);
+/* It is its turn. */
+void fs_call_space_send(struct fs_call *call);
+/* Must nothing of the file be dirty at its turn? */
+bool fs_call_needs_clean(const struct fs_call *call);
+/* What flush_wait waited for is committed, or has failed. */
+void fs_call_flushed(struct fs_call *call, int status);
 /* The next SETATTR of the size in line may go, if the inode is in no flush round. */
 void fs_call_truncate_next(struct inode *inode);
 /* The inode is gone for everybody: forget what it has not committed. */

@@ -87,8 +87,17 @@ void fs_call_truncate_next(struct inode *inode)
         return;
     }
     call = container_of(node, struct fs_call, node);
+    if (fs_call_needs_clean(call) && inode->dirty.count != 0) {
+        list_push_front(&inode->truncate_waiters, &call->node);
+        flush_hurry(call->mount, inode);
+        return; /* the end of the round comes here again */
+    }
     call->waiting_flush = false;
     inode->truncating = true;
+    if (fs_call_needs_clean(call)) {
+        fs_call_space_send(call);
+        return;
+    }
     fs_call_meta_start(call);
     call->meta.done = on_size_set;
 }
@@ -172,6 +181,9 @@ static void on_opened(struct meta_call *meta)
     inode_release(mount, inode);
 }
 
+/* execve(2) opens with this (the kernel's __FMODE_EXEC): to run a program is not to read it. */
+#define KERNEL_OPEN_TO_EXECUTE 0x20U
+
 static void start_open(struct fs_call *call)
 {
     struct inode *inode = inode_make(call->mount, call->ino);
@@ -182,7 +194,9 @@ static void start_open(struct fs_call *call)
         fs_call_finish(call, -ESTALE);
         return;
     }
-    call->flags |= mode != O_WRONLY ? META_OPEN_READ : 0;
+    call->flags |= mode == O_WRONLY                            ? 0
+                   : call->open_flags & KERNEL_OPEN_TO_EXECUTE ? META_OPEN_EXEC
+                                                               : META_OPEN_READ;
     call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
     if (call->open_flags & O_TRUNC) {
         call->valid = META_SET_SIZE | META_SET_MTIME_NOW;
@@ -251,8 +265,11 @@ static void start_write(struct fs_call *call)
     inode->attr.size = max_u64(inode->attr.size, end);
     inode->attr.mtime = inode->attr.ctime = env_wall(mount->env);
     if (call->kill_priv) {
+        uint32_t mode = mode_without_priv(inode->attr.mode);
+
+        call->mode_changed = mode != inode->attr.mode || !inode->attr_known;
         inode->kill_priv = true;
-        inode->attr.mode = mode_without_priv(inode->attr.mode);
+        inode->attr.mode = mode;
     }
     flush_note(mount, inode);
     if (mount->no_space) {
@@ -346,6 +363,11 @@ void fs_call_data_start(struct fs_call *call)
         return;
     case FS_FSYNC:
         start_sync(call);
+        return;
+    case FS_FALLOCATE:
+    case FS_SEEK:
+    case FS_COPY_RANGE:
+        fs_call_space_start(call);
         return;
     default:
         UNREACHABLE();

@@ -11,9 +11,13 @@ static bool alone(const struct mount *mount)
     return mount->meta.alone && env_now(mount->env) < mount->meta.alone_until_ns;
 }
 
-uint64_t coherence_timeout(const struct mount *mount)
+uint64_t coherence_timeout(struct mount *mount)
 {
-    return alone(mount) ? ALONE_TIMEOUT_NS : 0;
+    if (!alone(mount)) {
+        return 0;
+    }
+    mount->kept_until_ns = env_now(mount->env) + ALONE_TIMEOUT_NS;
+    return ALONE_TIMEOUT_NS;
 }
 
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
@@ -53,14 +57,21 @@ bool coherence_trusts(const struct mount *mount, const struct inode *inode)
     return alone(mount) && inode->epoch == mount->alone_epoch;
 }
 
-static void released(struct mount *mount)
+/* All is committed; attributes that the kernel was told last may still be used there. */
+static void release_when_old(struct mount *mount)
 {
-    meta_client_release_alone(&mount->meta);
+    env_timer_start(mount->env, &mount->release_timer,
+                    max_u64(env_now(mount->env), mount->kept_until_ns));
+}
+
+static void on_release(struct env_timer *timer)
+{
+    meta_client_release_alone(&container_of(timer, struct mount, release_timer)->meta);
 }
 
 static void flushed(struct mount *mount)
 {
-    local_drain(mount, released);
+    local_drain(mount, release_when_old);
 }
 
 /* Another mount wants in: the kernel forgets names, all data is committed, then it may. */
@@ -69,6 +80,7 @@ void coherence_alone_changed(struct meta_client *client, bool is_alone)
     struct mount *mount = client->data;
 
     if (is_alone) {
+        env_timer_stop(mount->env, &mount->release_timer);
         mount->alone_epoch++;
         return;
     }
@@ -79,4 +91,14 @@ void coherence_alone_changed(struct meta_client *client, bool is_alone)
     if (!mount->closing) { /* else all is flushed already, and closing the session tells it */
         flush_all(mount, flushed);
     }
+}
+
+void coherence_init(struct mount *mount)
+{
+    mount->release_timer.fire = on_release;
+}
+
+void coherence_deinit(struct mount *mount)
+{
+    env_timer_stop(mount->env, &mount->release_timer);
 }

@@ -12,8 +12,9 @@
 
 struct mount;
 
-/* How long the kernel may use a name, or attributes: ns. */
-uint64_t coherence_timeout(const struct mount *mount);
+/* How long the kernel may use a name, or attributes, that it is told now: ns. Nobody else is let in
+ * before that. */
+uint64_t coherence_timeout(struct mount *mount);
 /* May pages from an earlier open be used? To be asked once at each open, after fresh attributes. */
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode);
 /* May the whole contents be put into the kernel's cache before this open, not yet counted, is
@@ -28,3 +29,5 @@ bool coherence_trusts(const struct mount *mount, const struct inode *inode);
 uint64_t coherence_epoch(const struct mount *mount);
 /* The service tells whether we are alone. */
 void coherence_alone_changed(struct meta_client *client, bool alone);
+void coherence_init(struct mount *mount);
+void coherence_deinit(struct mount *mount);

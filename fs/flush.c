@@ -31,10 +31,10 @@ static void end_waiters(struct inode *inode)
         inode->write_error = 0;
         list_remove(node);
         call->waiting_flush = false;
-        if (error == 0 && inode->local_ops != 0 && local_wait(call)) {
+        if (error == 0 && call->op != FS_WRITE && inode->local_ops != 0 && local_wait(call)) {
             continue; /* attributes set after the commit was sent are asked for too */
         }
-        fs_call_finish(call, error);
+        fs_call_flushed(call, error);
     }
     inode->flush_now = !list_empty(&inode->flush_waiters);
 }
@@ -65,6 +65,7 @@ static uint64_t dirty_age_ns(const struct mount *mount)
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
     return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
+           !list_empty(&mount->space_queue) ||
            inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
            mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
            now >= inode->dirty_since_ns + dirty_age_ns(mount) || BUGGIFY(mount->env, 2);
@@ -103,6 +104,9 @@ static bool add_inode(struct flush_round *round, struct inode *inode, struct roo
     if (!trusted) {
         cost = META_INLINE_MAX + 64; /* what LEARN may find */
     }
+    if (BUGGIFY(round->mount->env, 30)) {
+        inode_forget_contents(inode); /* LEARN, and whatever may happen meanwhile */
+    }
     if (round->kind == ROUND_JOURNAL) {
         cost += FS_JOURNAL_BYTES;
     }
@@ -116,7 +120,7 @@ static bool add_inode(struct flush_round *round, struct inode *inode, struct roo
     room->extents -= min_u64(room->extents, inode->flushing.count + EXTENTS_EXTRA);
     room->bytes -= min_u64(room->bytes, inode->flushing.bytes);
     room->body -= cost + (inode->flushing.count + EXTENTS_EXTRA) * FS_EXTENT_BODY;
-    round_add(round, inode, trusted);
+    round_add(round, inode);
     return true;
 }
 
@@ -222,14 +226,21 @@ void flush_wait(struct fs_call *call, struct inode *inode)
 
     if (!inode_pending(inode)) {
         inode->write_error = 0;
-        fs_call_finish(call, error);
+        fs_call_flushed(call, error);
         return;
     }
     call->stamp = inode->dirty.stamp;
+    local_stamp(call);
     call->waiting_flush = true;
     list_push_back(&inode->flush_waiters, &call->node);
     inode->flush_now = true;
     hurry(call->mount, inode);
+}
+
+void flush_hurry(struct mount *mount, struct inode *inode)
+{
+    inode->flush_now = true;
+    hurry(mount, inode);
 }
 
 void flush_all(struct mount *mount, void (*done)(struct mount *mount))
@@ -247,5 +258,4 @@ void flush_init(struct mount *mount)
     list_init(&mount->round_list);
     mount->flush_timer.fire = on_flush_timer;
     mount->next_chunk_seq = 1;
-    mount->meta.chunk_low = 1;
 }

@@ -15,6 +15,8 @@ void flush_poke(struct mount *mount);
 /* The call finishes when all data that the inode has now is committed, with the inode's error if
  * there was one. */
 void flush_wait(struct fs_call *call, struct inode *inode);
+/* What is dirty of the inode is flushed as soon as may be. */
+void flush_hurry(struct mount *mount, struct inode *inode);
 /* Everything dirty now; then done(mount). One at a time. */
 void flush_all(struct mount *mount, void (*done)(struct mount *mount));
 /* Dirty data was dropped: calls that waited for it have nothing to wait for. */

@@ -8,7 +8,7 @@
 struct round_chunk {
     struct chunk_put put;
     struct flush_round *round;
-    struct chunk_seq seq;
+    struct chunk_seq *seq; /* NULL: settled */
     struct iovec *iov;
     unsigned iov_count, iov_capacity;
     uint32_t length;
@@ -18,16 +18,16 @@ struct round_inode {
     struct inode *inode;
     struct meta_call learn;
     struct flush_round *round;
-    bool learned;       /* its contents are what the server has */
+    bool learned;       /* the server has told what its contents are; see must_learn() */
     int learn_error;    /* the server does not know it any more, or does not answer (soft) */
     struct buf extents; /* encoded for the commit */
     struct buf image;   /* the whole contents, when they stay inline */
     bool is_inline;
-    struct dirty whole;  /* the pieces with the inline bytes that move along into chunks */
-    uint64_t base;       /* the commit rests on contents as of this change; 0 = on none */
-    bool again;          /* somebody changed the file before the commit */
+    struct dirty whole; /* the pieces with the inline bytes that move along into chunks */
+    uint64_t base;      /* the commit rests on contents as of this change; 0 = on none */
+    bool committed;
     uint64_t size;       /* to commit */
-    uint64_t journalled; /* bytes that the commit carries */
+    uint64_t journalled; /* bytes that the commit carries, and their records */
     struct dirty sent;   /* the pieces, once the round has ended */
 };
 
@@ -40,6 +40,7 @@ struct flush_round {
     struct env_timer give_up; /* soft: no session for so long */
     struct round_inode *inodes;
     unsigned inode_count, inode_capacity;
+    unsigned commit_from, commit_to; /* those that the COMMIT on its way is about */
     struct round_chunk **chunks;
     unsigned chunk_count;
     uint64_t session;
@@ -55,12 +56,12 @@ void flush_inode_done(struct mount *mount, struct inode *inode);
 
 /* ---- flush_round.c ---- */
 struct flush_round *round_new(struct mount *mount, enum round_kind kind);
-void round_add(struct flush_round *round, struct inode *inode, bool learned);
+void round_add(struct flush_round *round, struct inode *inode);
 /* Sets off; a round without inodes just goes. Returns whether it had any. */
 bool round_start(struct flush_round *round);
 
 /* ---- flush_pack.c ---- */
 /* The inode's pieces into chunks of the round, or into its commit record. */
 void round_pack(struct flush_round *round, struct round_inode *entry);
-/* The body of the COMMIT. */
+/* The body of the next COMMIT: the inodes from commit_to on, as many as one request holds. */
 void round_encode_commit(struct flush_round *round);

@@ -5,14 +5,16 @@
 #include "fs/flush_internal.h"
 
 #include "base/mem.h"
+#include "base/trace_mark.h"
 #include "fs/coherence.h"
+#include "fs/limits.h"
 
 static struct round_chunk *new_chunk(struct flush_round *round)
 {
     struct round_chunk *chunk = mem_zalloc(sizeof(*chunk));
 
     chunk->round = round;
-    chunk_seq_take(round->mount, &chunk->seq);
+    chunk->seq = chunk_seq_take(round->mount);
     round->chunks = mem_realloc(round->chunks, (round->chunk_count + 1) * sizeof(*round->chunks));
     round->chunks[round->chunk_count++] = chunk;
     return chunk;
@@ -54,7 +56,7 @@ static void pack_piece(struct flush_round *round, struct round_inode *entry,
         add_extent(entry, &(struct meta_extent){.offset = piece->offset + done,
                                                 .length = part,
                                                 .chunk_session = round->session,
-                                                .chunk_seq = chunk->seq.seq,
+                                                .chunk_seq = chunk->seq->seq,
                                                 .chunk_offset = chunk->length});
         chunk_add(chunk, dirty_piece_data(piece) + done, part);
         done += part;
@@ -73,7 +75,7 @@ static void journal_piece(struct round_inode *entry, const struct dirty_piece *p
                    &(struct meta_extent){.offset = piece->offset + done,
                                          .length = part,
                                          .data = slice_make(dirty_piece_data(piece) + done, part)});
-        entry->journalled += part;
+        entry->journalled += part + FS_SETTLE_RECORD;
         done += part;
     }
 }
@@ -162,10 +164,22 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
 
 void round_encode_commit(struct flush_round *round)
 {
+    unsigned i = round->commit_to;
+
     buf_clear(&round->body);
-    for (unsigned i = 0; i < round->inode_count; i++) {
-        if (round->inodes[i].inode != NULL) {
-            encode_inode(round, &round->inodes[i]);
+    round->commit_from = i;
+    for (; i < round->inode_count; i++) {
+        size_t before = round->body.size;
+
+        if (round->inodes[i].inode == NULL) {
+            continue;
+        }
+        encode_inode(round, &round->inodes[i]);
+        if (round->body.size > META_BODY_MAX && before != 0) {
+            round->body.size = before; /* what LEARN found was more than the round was meant for */
+            TRACE_MARK("a flush round of several commits");
+            break;
         }
     }
+    round->commit_to = i;
 }

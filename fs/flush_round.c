@@ -58,6 +58,9 @@ static void on_learned(struct meta_call *call)
     if (r == 0) {
         r = meta_attr_decode(&attr, call->reply.attr);
     }
+    if (r == 0 && attr.change == 0) {
+        r = -ERR_BAD_MESSAGE;
+    }
     if (r == 0) {
         change = attr.change;
         inode_update(round->mount, inode, &attr, false);
@@ -71,10 +74,17 @@ static void on_learned(struct meta_call *call)
     op_complete(&round->op);
 }
 
+/* A commit rests on contents that nobody else can change, or on a known change of the file. What we
+ * counted ourselves ends with the trust (local_forget_all): 0 is no change to rest on. */
 static bool must_learn(const struct round_inode *entry)
 {
-    return entry->inode != NULL && entry->learn_error == 0 &&
-           (!entry->learned || entry->inode->contents == CONTENTS_UNKNOWN);
+    const struct inode *inode = entry->inode;
+
+    if (inode == NULL || entry->learn_error != 0) {
+        return false;
+    }
+    return inode->contents == CONTENTS_UNKNOWN || (!coherence_trusts(entry->round->mount, inode) &&
+                                                   (!entry->learned || inode->attr.change == 0));
 }
 
 /* What this mount has answered before it was sent must be there before anybody is asked about it:
@@ -134,7 +144,7 @@ static void put_chunks(struct flush_round *round)
         struct round_chunk *chunk = round->chunks[i];
 
         chunk->put = (struct chunk_put){
-            .id = {round->session, chunk->seq.seq},
+            .id = {round->session, chunk->seq->seq},
             .iov = chunk->iov,
             .iov_count = chunk->iov_count,
             .length = chunk->length,
@@ -180,10 +190,10 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
 
     if (result->error == ERR_CHANGED) {
         inode_forget_contents(inode);
-        entry->again = true;
         entry->round->status = -ERR_CHANGED;
         return;
     }
+    entry->committed = true; /* or refused for good */
     if (result->error != 0) {
         inode_failed(entry->round->mount, inode, -(int)result->error);
         return;
@@ -245,7 +255,7 @@ static void take_results(struct flush_round *round, struct slice data)
 {
     struct schema_reader reader = {data.data, data.data + data.size, false};
 
-    for (unsigned i = 0; i < round->inode_count; i++) {
+    for (unsigned i = round->commit_from; i < round->commit_to; i++) {
         struct meta_commit_result result;
         struct slice record;
 
@@ -257,11 +267,6 @@ static void take_results(struct flush_round *round, struct slice data)
             result = (struct meta_commit_result){.error = EIO};
         }
         inode_committed(&round->inodes[i], &result);
-    }
-    for (unsigned i = 0; i < round->inode_count && round->status == -ERR_CHANGED; i++) {
-        if (round->inodes[i].inode != NULL && !round->inodes[i].again) {
-            end_inode(round->mount, &round->inodes[i]); /* what is committed is not sent again */
-        }
     }
 }
 
@@ -280,8 +285,29 @@ static void on_committed(struct meta_call *call)
     op_complete(&round->op);
 }
 
+/* Trust that went away since the data was packed: may what was made of inline bytes still be
+ * checked by the service? */
+static bool has_ground(const struct flush_round *round)
+{
+    for (unsigned i = round->commit_to; i < round->inode_count; i++) {
+        const struct round_inode *entry = &round->inodes[i];
+
+        if (entry->inode != NULL && entry->is_inline && entry->base == 0 &&
+            !coherence_trusts(round->mount, entry->inode)) {
+            return false;
+        }
+    }
+    return round->session == round->mount->meta.session;
+}
+
 static void start_commit(struct flush_round *round)
 {
+    if (!has_ground(round)) {
+        round->op.state = FLUSH_AGAIN;
+        round->op.woken = true;
+        return;
+    }
+    round->op.state = FLUSH_COMMIT;
     round_encode_commit(round);
     round->committed = false;
     round->commit = (struct meta_call){.done = on_committed};
@@ -294,7 +320,7 @@ static void start_commit(struct flush_round *round)
 static void fail_inodes(struct flush_round *round)
 {
     for (unsigned i = 0; i < round->inode_count; i++) {
-        if (round->inodes[i].inode != NULL) {
+        if (round->inodes[i].inode != NULL && !round->inodes[i].committed) {
             inode_failed(round->mount, round->inodes[i].inode, round->status);
         }
     }
@@ -321,12 +347,22 @@ static void settle_chunks(struct flush_round *round)
     }
 }
 
+/* Only who has written can tell that there is room again. */
+static void note_space(struct flush_round *round)
+{
+    if (round->status == -ENOSPC) {
+        round->mount->no_space = true;
+    } else if (round->status == 0 && round->chunk_count > 0) {
+        round->mount->no_space = false;
+    }
+}
+
 static void finish_round(struct flush_round *round)
 {
     struct mount *mount = round->mount;
 
     settle_chunks(round);
-    mount->no_space = round->status == -ENOSPC;
+    note_space(round);
     mount->counters.rounds++;
     mount->rounds[round->kind]--;
     list_remove(&round->node);
@@ -376,6 +412,7 @@ static void pack_and_put(struct flush_round *round)
 {
     round->session = round->mount->meta.session;
     round->status = 0;
+    round->commit_to = 0;
     for (unsigned i = 0; i < round->inode_count; i++) {
         if (round->inodes[i].inode != NULL) {
             round_pack(round, &round->inodes[i]);
@@ -430,8 +467,13 @@ static void again(struct flush_round *round)
     }
     round->status = 0;
     for (unsigned i = 0; i < round->inode_count; i++) {
-        round->inodes[i].learned = round->inodes[i].again = false;
-        dirty_deinit(&round->inodes[i].whole);
+        struct round_inode *entry = &round->inodes[i];
+
+        entry->learned = false;
+        dirty_deinit(&entry->whole);
+        if (entry->inode != NULL && entry->committed) {
+            end_inode(round->mount, entry); /* what is committed is not sent again */
+        }
     }
 }
 
@@ -464,12 +506,6 @@ static void round_step(struct op *op)
             finish_round(round);
             return;
         }
-        if (round->session != round->mount->meta.session) {
-            op->state = FLUSH_AGAIN;
-            op->woken = true;
-            return;
-        }
-        op->state = FLUSH_COMMIT;
         start_commit(round);
         return;
 
@@ -481,6 +517,10 @@ static void round_step(struct op *op)
             round->status == -ERR_CHANGED) {
             op->state = FLUSH_AGAIN;
             op->woken = true;
+            return;
+        }
+        if (round->status == 0 && round->commit_to < round->inode_count) {
+            start_commit(round);
             return;
         }
         finish_round(round);
@@ -512,14 +552,13 @@ struct flush_round *round_new(struct mount *mount, enum round_kind kind)
     return round;
 }
 
-void round_add(struct flush_round *round, struct inode *inode, bool learned)
+void round_add(struct flush_round *round, struct inode *inode)
 {
     if (round->inode_count == round->inode_capacity) {
         round->inode_capacity = round->inode_capacity ? round->inode_capacity * 2 : 4;
         round->inodes = mem_realloc(round->inodes, round->inode_capacity * sizeof(*round->inodes));
     }
-    round->inodes[round->inode_count++] =
-        (struct round_inode){.inode = inode, .round = round, .learned = learned};
+    round->inodes[round->inode_count++] = (struct round_inode){.inode = inode, .round = round};
     inode->in_round = true;
     list_remove(&inode->flush_node);
 }

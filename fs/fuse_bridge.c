@@ -3,7 +3,8 @@
  * to fuse_session_process_buf, and our writev sees every reply. Two things the library cannot say
  * are patched in there: flags of the INIT reply (PARALLEL_DIROPS, HANDLE_KILLPRIV_V2), each only if
  * the kernel offered it. Flags of requests that the library hides (kill suid) are read from the raw
- * bytes before it sees them.
+ * bytes before it sees them. Two requests are newer than the library, and begin as older ones do:
+ * TMPFILE goes to it as a CREATE and STATX as a GETATTR, with a mark.
  *
  * Interrupts are taken from the loop, never inside the library's callback, which holds the lock
  * that a reply needs.
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <spawn.h>
 
 #define REQUEST_MAX       (MiB(1) + KiB(4))
@@ -26,8 +28,13 @@
 #define KERNEL_WRITE              16
 #define KERNEL_SETATTR            4
 #define KERNEL_OPEN               14
+#define KERNEL_GETATTR            3
+#define KERNEL_CREATE             35
+#define KERNEL_TMPFILE            51
+#define KERNEL_STATX              52
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
+#define KERNEL_NOTIFY_INVAL_INODE 2
 #define KERNEL_NOTIFY_STORE       4
 #define KERNEL_NOTIFY_INC_EPOCH   8
 
@@ -44,6 +51,12 @@ struct kernel_out_header {
     uint32_t len;
     int32_t error;
     uint64_t unique;
+};
+
+struct kernel_notify_inval_inode {
+    uint64_t nodeid;
+    int64_t offset; /* of pages; below 0: attributes only */
+    int64_t length;
 };
 
 struct kernel_notify_store {
@@ -97,13 +110,19 @@ static ssize_t device_read(int fd, void *data, size_t size, void *userdata)
 static const struct fuse_custom_io device_io = {.writev = device_writev, .read = device_read};
 
 /* Notes what the library will not tell us. */
-static void look_at_raw(struct fuse_bridge *bridge, const uint8_t *bytes, size_t size)
+static void look_at_raw(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
 {
     struct kernel_in_header header;
     const size_t arg = sizeof(header);
 
     memcpy(&header, bytes, sizeof(header));
     bridge->raw_flags = 0;
+    bridge->raw_tmpfile = header.opcode == KERNEL_TMPFILE;
+    bridge->raw_statx = header.opcode == KERNEL_STATX;
+    if (bridge->raw_tmpfile || bridge->raw_statx) {
+        header.opcode = bridge->raw_tmpfile ? KERNEL_CREATE : KERNEL_GETATTR;
+        memcpy(bytes, &header, sizeof(header));
+    }
     if (header.opcode == KERNEL_INIT && size >= arg + 16) {
         bridge->init_unique = header.unique;
         memcpy(&bridge->init_offered, bytes + arg + 12, 4);
@@ -162,6 +181,19 @@ static void on_caches_lost(struct mount *mount)
     if (bridge != NULL && !bridge->over &&
         write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
         LOG_DEBUG(bridge->env, "fuse", "the kernel does not know epochs; timeouts run out instead");
+    }
+}
+
+void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino)
+{
+    struct {
+        struct kernel_out_header header;
+        struct kernel_notify_inval_inode inval;
+    } notify = {.header = {.len = sizeof(notify), .error = KERNEL_NOTIFY_INVAL_INODE},
+                .inval = {.nodeid = fuse_to_nodeid(bridge, ino), .offset = -1}};
+
+    if (write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
+        LOG_DEBUG(bridge->env, "fuse", "the kernel has forgotten the inode ino=%" PRIu64, ino);
     }
 }
 

@@ -30,6 +30,8 @@ struct fuse_bridge {
     uint8_t *buffer; /* the request being read; a WRITE that waits takes it along */
     bool buffer_taken;
     uint32_t raw_flags; /* of the request in hand: kill suid */
+    bool raw_tmpfile;   /* it was a TMPFILE, seen as CREATE */
+    bool raw_statx;     /* it was a STATX, seen as GETATTR */
     uint64_t init_unique;
     uint32_t init_offered;
     struct group_entry groups; /* of the last non-root caller */
@@ -50,6 +52,7 @@ struct bridge_call {
     struct dir_handle *dir;
     bool old_batch; /* the entries came with an earlier request */
     size_t size;
+    bool statx;    /* the answer has another form */
     bool starting; /* still inside the request's callback */
     bool finished;
     uint8_t groups[META_GROUPS_MAX * 4];
@@ -74,12 +77,15 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
 }
 
 /* fuse_bridge.c */
+/* The kernel asks for the attributes again. Pages stay: this waits for nothing. */
+void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
 
 /* fuse_reply.c */
 uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid);
+fuse_ino_t fuse_to_nodeid(const struct fuse_bridge *bridge, uint64_t ino);
 struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
                                       const struct meta_attr *attr);
 uint64_t fuse_from_timespec(struct timespec when);

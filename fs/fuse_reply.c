@@ -7,25 +7,37 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 
 uint64_t fuse_to_ino(const struct fuse_bridge *bridge, fuse_ino_t nodeid)
 {
     return nodeid == FUSE_ROOT_ID ? bridge->mount->root_ino : nodeid;
 }
 
-static fuse_ino_t to_nodeid(const struct fuse_bridge *bridge, uint64_t ino)
+fuse_ino_t fuse_to_nodeid(const struct fuse_bridge *bridge, uint64_t ino)
 {
     return ino == bridge->mount->root_ino ? FUSE_ROOT_ID : ino;
 }
 
+/* Times are nanoseconds since 1970 with a sign: from 1677 to 2262. What is beyond stays at the end.
+ */
+#define TIME_MAX_S (INT64_MAX / (int64_t)NS_PER_S - 1)
+
 static struct timespec to_timespec(uint64_t ns)
 {
-    return (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+    int64_t signed_ns = (int64_t)ns;
+    int64_t part = signed_ns % (int64_t)NS_PER_S;
+
+    part += part < 0 ? (int64_t)NS_PER_S : 0;
+    return (struct timespec){(signed_ns - part) / (int64_t)NS_PER_S, part};
 }
 
 uint64_t fuse_from_timespec(struct timespec when)
 {
-    return when.tv_sec < 0 ? 0 : (uint64_t)when.tv_sec * NS_PER_S + (uint64_t)when.tv_nsec;
+    int64_t seconds = when.tv_sec;
+
+    seconds = seconds > TIME_MAX_S ? TIME_MAX_S : seconds < -TIME_MAX_S ? -TIME_MAX_S : seconds;
+    return (uint64_t)(seconds * (int64_t)NS_PER_S + when.tv_nsec);
 }
 
 static struct stat to_stat(const struct meta_attr *attr)
@@ -57,7 +69,7 @@ struct fuse_entry_param fuse_to_entry(const struct fuse_bridge *bridge,
     double timeout = timeout_of(bridge);
 
     return (struct fuse_entry_param){
-        .ino = to_nodeid(bridge, attr->ino),
+        .ino = fuse_to_nodeid(bridge, attr->ino),
         .generation = 1, /* inode numbers are never used again */
         .attr = to_stat(attr),
         .attr_timeout = timeout,
@@ -118,7 +130,7 @@ static void reply_create(struct bridge_call *bc)
 static void reply_open(struct bridge_call *bc)
 {
     if (bc->call.pages.size != 0 &&
-        fuse_push_pages(bc->bridge, to_nodeid(bc->bridge, bc->call.ino), bc->call.pages)) {
+        fuse_push_pages(bc->bridge, fuse_to_nodeid(bc->bridge, bc->call.ino), bc->call.pages)) {
         bc->call.keep_cache = true;
     }
     set_open_flags(bc);
@@ -167,10 +179,74 @@ static void reply_readlink(struct bridge_call *bc)
     fuse_reply_readlink(bc->req, target);
 }
 
+/* The kernel's struct fuse_statx_out, which the library does not have. */
+struct kernel_sx_time {
+    int64_t tv_sec;
+    uint32_t tv_nsec;
+    int32_t reserved;
+};
+
+struct kernel_statx_out {
+    uint64_t attr_valid;
+    uint32_t attr_valid_nsec;
+    uint32_t flags;
+    uint64_t spare[2];
+    uint32_t mask;
+    uint32_t blksize;
+    uint64_t attributes;
+    uint32_t nlink, uid, gid;
+    uint16_t mode;
+    uint16_t spare0;
+    uint64_t ino, size, blocks, attributes_mask;
+    struct kernel_sx_time atime, btime, ctime, mtime;
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t spare2[14];
+};
+
+_Static_assert(sizeof(struct kernel_statx_out) == 288, "as the kernel has it");
+
+static struct kernel_sx_time to_sx_time(uint64_t ns)
+{
+    struct timespec when = to_timespec(ns);
+
+    return (struct kernel_sx_time){.tv_sec = when.tv_sec, .tv_nsec = (uint32_t)when.tv_nsec};
+}
+
+static void reply_statx(struct bridge_call *bc)
+{
+    const struct meta_attr *attr = &bc->call.attr;
+    uint64_t timeout = coherence_timeout(bc->bridge->mount);
+    struct kernel_statx_out out = {
+        .attr_valid = timeout / NS_PER_S,
+        .attr_valid_nsec = (uint32_t)(timeout % NS_PER_S),
+        .mask = STATX_BASIC_STATS | STATX_BTIME,
+        .blksize = META_BLOCK_SIZE,
+        .nlink = attr->nlink,
+        .uid = attr->uid,
+        .gid = attr->gid,
+        .mode = (uint16_t)attr->mode,
+        .ino = attr->ino,
+        .size = attr->size,
+        .blocks = attr->blocks,
+        .atime = to_sx_time(attr->atime),
+        .btime = to_sx_time(attr->btime),
+        .ctime = to_sx_time(attr->ctime),
+        .mtime = to_sx_time(attr->mtime),
+        .rdev_major = major(attr->rdev),
+        .rdev_minor = minor(attr->rdev),
+    };
+
+    fuse_reply_buf(bc->req, (const char *)&out, sizeof(out));
+}
+
 static void reply_attr(struct bridge_call *bc)
 {
     struct stat info = to_stat(&bc->call.attr);
 
+    if (bc->statx) {
+        reply_statx(bc);
+        return;
+    }
     fuse_reply_attr(bc->req, &info, timeout_of(bc->bridge));
 }
 
@@ -178,6 +254,9 @@ static void reply_success(struct bridge_call *bc)
 {
     struct fs_call *call = &bc->call;
 
+    if (call->mode_changed) { /* the kernel forgets times and size only by itself */
+        fuse_forget_attr(bc->bridge, call->op == FS_COPY_RANGE ? call->ino2 : call->ino);
+    }
     switch (call->op) {
     case FS_LOOKUP:
     case FS_MKDIR:
@@ -194,6 +273,7 @@ static void reply_success(struct bridge_call *bc)
         reply_readlink(bc);
         return;
     case FS_CREATE:
+    case FS_TMPFILE:
         reply_create(bc);
         return;
     case FS_OPEN:
@@ -204,6 +284,12 @@ static void reply_success(struct bridge_call *bc)
         return;
     case FS_WRITE:
         fuse_reply_write(bc->req, call->data.size);
+        return;
+    case FS_SEEK:
+        fuse_reply_lseek(bc->req, (off_t)call->offset);
+        return;
+    case FS_COPY_RANGE:
+        fuse_reply_write(bc->req, call->size);
         return;
     case FS_STATFS:
         reply_statfs(bc);
@@ -220,6 +306,7 @@ static void reply_success(struct bridge_call *bc)
     case FS_FSYNC:
     case FS_SETXATTR:
     case FS_REMOVEXATTR:
+    case FS_FALLOCATE:
         fuse_reply_err(bc->req, 0);
         return;
     case FS_READDIR:

@@ -127,6 +127,7 @@ struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t no
     bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
     bc->call.who.uid = ctx->uid;
     bc->call.who.gid = ctx->gid;
+    bc->call.who.umask = ctx->umask;
     bc->call.who.groups = groups_of(bc, ctx);
     bc->call.done = on_done;
     return bc;
@@ -212,8 +213,11 @@ static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 static void on_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
+    struct bridge_call *bc = fuse_call_begin(req, FS_GETATTR, nodeid);
+
     (void)fi;
-    fuse_call_run(fuse_call_begin(req, FS_GETATTR, nodeid));
+    bc->statx = bc->bridge->raw_statx;
+    fuse_call_run(bc);
 }
 
 static const struct {
@@ -324,7 +328,7 @@ static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     if (!name_fits(req, name) || !name_fits(req, new_name)) {
         return;
     }
-    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) {
         fuse_reply_err(req, EINVAL);
         return;
     }
@@ -334,6 +338,7 @@ static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     bc->call.name2 = fuse_call_keep(bc, new_name);
     bc->call.flags |= flags & RENAME_NOREPLACE ? META_NOREPLACE : 0;
     bc->call.flags |= flags & RENAME_EXCHANGE ? META_EXCHANGE : 0;
+    bc->call.flags |= flags & RENAME_WHITEOUT ? META_WHITEOUT : 0;
     fuse_call_run(bc);
 }
 
@@ -353,13 +358,14 @@ static void on_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const 
 static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                       struct fuse_file_info *fi)
 {
+    bool tmpfile = fuse_bridge_of(req)->raw_tmpfile; /* its name means nothing */
     struct bridge_call *bc;
 
-    if (!name_fits(req, name)) {
+    if (!tmpfile && !name_fits(req, name)) {
         return;
     }
-    bc = fuse_call_begin(req, FS_CREATE, parent);
-    bc->call.name = fuse_call_keep(bc, name);
+    bc = fuse_call_begin(req, tmpfile ? FS_TMPFILE : FS_CREATE, parent);
+    bc->call.name = tmpfile ? (struct slice){0} : fuse_call_keep(bc, name);
     bc->call.mode = mode;
     bc->call.open_flags = (uint32_t)fi->flags;
     bc->fi = *fi;
@@ -428,6 +434,47 @@ static void on_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fus
     fuse_call_run(fuse_call_begin(req, FS_FSYNC, nodeid));
 }
 
+static void on_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
+                         struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_FALLOCATE, nodeid);
+
+    (void)fi;
+    bc->call.mode = (uint32_t)mode;
+    bc->call.flags = META_SKIP_ACCESS; /* the descriptor was opened for writing */
+    bc->call.offset = (uint64_t)offset;
+    bc->call.size = (uint64_t)length;
+    fuse_call_run(bc);
+}
+
+static void on_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence,
+                     struct fuse_file_info *fi)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_SEEK, nodeid);
+
+    (void)fi;
+    bc->call.offset = (uint64_t)offset;
+    bc->call.whence = (uint32_t)whence;
+    fuse_call_run(bc);
+}
+
+static void on_copy_file_range(fuse_req_t req, fuse_ino_t nodeid, off_t offset,
+                               struct fuse_file_info *fi, fuse_ino_t to_nodeid, off_t to_offset,
+                               struct fuse_file_info *to_fi, size_t size, int flags)
+{
+    struct bridge_call *bc = fuse_call_begin(req, FS_COPY_RANGE, nodeid);
+
+    (void)fi;
+    (void)to_fi;
+    (void)flags;
+    bc->call.flags = META_SKIP_ACCESS;
+    bc->call.ino2 = fuse_to_ino(bc->bridge, to_nodeid);
+    bc->call.offset = (uint64_t)offset;
+    bc->call.offset2 = (uint64_t)to_offset;
+    bc->call.size = size;
+    fuse_call_run(bc);
+}
+
 static void on_statfs(fuse_req_t req, fuse_ino_t nodeid)
 {
     fuse_call_run(fuse_call_begin(req, FS_STATFS, nodeid));
@@ -449,7 +496,8 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |=
         conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
                          FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA |
-                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS);
+                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+                         FUSE_CAP_DONT_MASK);
     conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
     conn->max_background = 128;
     conn->congestion_threshold = 96;
@@ -482,6 +530,9 @@ const struct fuse_lowlevel_ops fuse_request_ops = {
     .readdirplus = fuse_readdirplus,
     .releasedir = fuse_releasedir,
     .fsyncdir = on_fsyncdir,
+    .fallocate = on_fallocate,
+    .lseek = on_lseek,
+    .copy_file_range = on_copy_file_range,
     .statfs = on_statfs,
     .setxattr = fuse_setxattr,
     .getxattr = fuse_getxattr,

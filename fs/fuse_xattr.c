@@ -7,18 +7,8 @@
 
 /* ---- extended attributes ---- */
 
-/* POSIX ACLs are not kept yet: say so at once, as a file system without them does. */
-static bool is_acl(const char *name)
-{
-    return strncmp(name, "system.posix_acl_", 17) == 0;
-}
-
 static bool xattr_refused(fuse_req_t req, const char *name)
 {
-    if (is_acl(name)) {
-        fuse_reply_err(req, EOPNOTSUPP);
-        return true;
-    }
     if (strlen(name) > META_NAME_MAX) {
         fuse_reply_err(req, ERANGE);
         return true;

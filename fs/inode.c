@@ -118,7 +118,7 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
     if (inode_pending(inode)) {
         inode->attr.size = inode_size(inode);
         inode->attr.mtime = mtime;
-        inode->attr.ctime = max_u64(inode->attr.ctime, inode->attr.mtime);
+        inode->attr.ctime = time_later(inode->attr.ctime, inode->attr.mtime);
     }
     if (inode->kill_priv) {
         inode->attr.mode = mode_without_priv(inode->attr.mode);

@@ -17,6 +17,8 @@ enum inode_contents {
     CONTENTS_EXTENTS,
 };
 
+#define PAGES_UNKNOWN UINT64_MAX
+
 struct inode {
     uint64_t ino;
     uint64_t lookups; /* references of the kernel */
@@ -30,7 +32,8 @@ struct inode {
     struct extent_map extents; /* CONTENTS_EXTENTS */
     uint64_t version;          /* of the committed contents as we see them: reads that began with an
                                   older one begin again */
-    uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = none */
+    uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = no pages,
+                                  PAGES_UNKNOWN = of nobody knows which */
     struct dirty dirty;
     struct dirty flushing;   /* in a flush round, read-only */
     uint64_t committed_size; /* the size that the server knows */

@@ -9,16 +9,19 @@
 #define FS_ROUND_EXTENTS      1800    /* x 40 bytes fits META_BODY_MAX */
 #define FS_ROUND_BODY         KiB(96) /* of commit records */
 #define FS_EXTENT_BODY        40      /* the most that one extent takes of it */
-#define FS_READ_GETS_MAX      512   /* chunk reads of one request: 1 MiB of 4 KiB extents, twice */
-#define FS_EXTENTS_CACHED_MAX 65536 /* of one inode, 2.6 MiB */
-#define FS_JOURNAL_PIECES     4     /* of one inode's fsync that is carried in the commit */
-#define FS_JOURNAL_BYTES      KiB(16)        /* and so many bytes: above, chunks are no slower */
-#define FS_SETTLE_BYTES       KiB(64)        /* of a file journalled: moved into a chunk at once */
+#define FS_READ_GETS_MAX      512     /* chunk reads of one request: 2 MiB of 4 KiB extents */
+#define FS_EXTENTS_CACHED_MAX 65536   /* of one inode, 2.6 MiB */
+#define FS_JOURNAL_PIECES     4       /* of one inode's fsync that is carried in the commit */
+#define FS_JOURNAL_BYTES      KiB(16) /* and so many bytes: above, chunks are no slower */
+#define FS_SETTLE_BYTES       KiB(64) /* of a file journalled: moved into a chunk at once */
 #define FS_SETTLE_AGE_NS      (5 * NS_PER_S) /* else so long after */
 #define FS_SETTLE_FILE_MAX    KiB(256)       /* while that is under way; then chunks */
-#define FS_SETTLE_MAX         MiB(8)         /* of all files: a quarter of META_JOURNAL_MAX */
+#define FS_SETTLE_MAX         MiB(8)         /* a quarter of META_JOURNAL_MAX */
 #define FS_SETTLE_RUNNING     2              /* files at once */
-#define FS_SETTLE_PUT_NS      (5 * NS_PER_S) /* then later again: the data is safe where it is */
+#define FS_SETTLE_RECORD      128            /* bytes that a piece costs besides what it carries */
+#define FS_SETTLE_RETRY_NS    NS_PER_S /* after a failure; twice as long after each one more */
+#define FS_SETTLE_DOUBLINGS   5        /* of that */
+#define FS_SETTLE_PUT_NS      (5 * NS_PER_S) /* then later again */
 #define FS_LOCAL_INOS         8192           /* inode numbers reserved at once */
 #define FS_NAMES_MAX          100000         /* of one directory, 8 MiB; above: no longer kept */
 #define FS_READDIR_BATCH      256

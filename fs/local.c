@@ -12,8 +12,10 @@
 /* An operation that was answered before it was sent. Its names and data are copies behind it. */
 struct local_op {
     struct meta_call call;
+    struct list_node node; /* in mount.local.ops */
     struct mount *mount;
-    uint64_t inos[3]; /* whose attributes it changes; 0 = none */
+    uint64_t number;
+    uint64_t inos[4]; /* whose attributes it changes; 0 = none */
     uint8_t bytes[];
 };
 
@@ -40,18 +42,29 @@ static struct inode *known_dir(struct mount *mount, uint64_t ino)
 
 /* ---- sending behind the answer ---- */
 
+static bool is_answered(const struct mount *mount, uint64_t number)
+{
+    struct list_node *first = list_first(&mount->local.ops);
+
+    return first == NULL || container_of(first, struct local_op, node)->number > number;
+}
+
 static void run_waiters(struct mount *mount)
 {
-    struct list ready;
+    struct list waiters;
     struct list_node *node;
 
-    list_init(&ready);
-    list_splice(&ready, &mount->local.waiters);
-    while ((node = list_pop_front(&ready)) != NULL) {
+    list_init(&waiters);
+    list_splice(&waiters, &mount->local.waiters);
+    while ((node = list_pop_front(&waiters)) != NULL) {
         struct fs_call *call = container_of(node, struct fs_call, node);
 
-        call->waiting_flush = false;
-        fs_call_start(call);
+        if (is_answered(mount, call->behind)) {
+            call->waiting_flush = false;
+            fs_call_start(call);
+        } else {
+            list_push_back(&mount->local.waiters, node);
+        }
     }
     if (mount->local.in_flight == 0 && mount->local.drained != NULL) {
         void (*done)(struct mount *) = mount->local.drained;
@@ -100,14 +113,15 @@ static void on_sent(struct meta_call *call)
         inode_release(mount, inode);
     }
     mount->local.in_flight--;
+    list_remove(&op->node);
     flush_rounds_wake(mount);
     if (call->status < 0) {
         promise_broken(op);
     }
-    mem_free(op);
-    if (mount->local.in_flight == 0) {
+    if (is_answered(mount, op->number)) {
         run_waiters(mount);
     }
+    mem_free(op);
 }
 
 static struct slice copy(uint8_t **at, struct slice from)
@@ -123,7 +137,7 @@ static struct slice copy(uint8_t **at, struct slice from)
 
 /* Sends `request` with the call's words; inos: whose attributes it changes. */
 static void send_behind(struct fs_call *call, struct meta_request request, uint64_t now,
-                        const uint64_t inos[3])
+                        const uint64_t inos[4])
 {
     struct mount *mount = call->mount;
     struct local_op *op = mem_zalloc(sizeof(*op) + request.name.size + request.name2.size +
@@ -131,6 +145,7 @@ static void send_behind(struct fs_call *call, struct meta_request request, uint6
     uint8_t *at = op->bytes;
 
     op->mount = mount;
+    op->number = ++mount->local.last_number;
     for (unsigned i = 0; i < ARRAY_SIZE(op->inos); i++) {
         struct inode *inode = inos[i] != 0 ? inode_find(mount, inos[i]) : NULL;
 
@@ -149,6 +164,7 @@ static void send_behind(struct fs_call *call, struct meta_request request, uint6
     request.ctime = now;
     op->call = (struct meta_call){.request = request, .done = on_sent};
     mount->local.in_flight++;
+    list_push_back(&mount->local.ops, &op->node);
     meta_call_start(&mount->meta, &op->call);
 }
 
@@ -217,7 +233,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
     uint32_t type = makers[call->op].type;
     struct meta_attr attr = {
         .ino = ino,
-        .mode = type | (type == S_IFLNK ? 0777 : call->mode & 07777),
+        .mode = type | (type == S_IFLNK ? 0777 : call->mode & 07777 & ~call->who.umask),
         .nlink = type == S_IFDIR ? 2 : 1,
         .uid = call->who.uid,
         .gid = dir->attr.mode & S_ISGID ? dir->attr.gid : call->who.gid,
@@ -226,6 +242,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
         .mtime = now,
         .ctime = now,
         .btime = now,
+        .change = 1,
         .parent = type == S_IFDIR ? dir->ino : 0,
     };
 
@@ -255,8 +272,9 @@ static bool try_make(struct fs_call *call)
     struct inode *dir = known_dir(mount, call->ino);
     uint64_t now = env_wall(mount->env), ino;
 
-    if (dir == NULL || names_find(&dir->names, call->name) != 0 ||
-        dir->names.count >= FS_NAMES_MAX || (call->mode & S_ISGID && call->who.uid != 0)) {
+    if (dir == NULL || dir->attr.flags & META_ATTR_DEFAULT_ACL ||
+        names_find(&dir->names, call->name) != 0 || dir->names.count >= FS_NAMES_MAX ||
+        (call->mode & S_ISGID && call->who.uid != 0)) {
         return false;
     }
     ino = take_ino(mount);
@@ -275,9 +293,10 @@ static bool try_make(struct fs_call *call)
                     .ino2 = ino,
                     .name = call->name,
                     .mode = call->mode,
+                    .umask = call->who.umask,
                     .data = call->op == FS_SYMLINK ? call->name2 : (struct slice){0},
                 },
-                now, (uint64_t[]){dir->ino, ino, 0});
+                now, (uint64_t[]){dir->ino, ino, 0, 0});
     fs_call_finish(call, 0);
     return true;
 }
@@ -316,7 +335,7 @@ static bool try_unlink(struct fs_call *call)
                                       .flags = may_be_open(mount, victim) ? META_STILL_OPEN : 0,
                                       .ino = call->ino,
                                       .name = call->name},
-                now, (uint64_t[]){dir->ino, victim->ino, 0});
+                now, (uint64_t[]){dir->ino, victim->ino, 0, 0});
     fs_call_finish(call, 0);
     return true;
 }
@@ -337,7 +356,7 @@ static bool try_rmdir(struct fs_call *call)
     victim->attr.nlink = 0;
     touch(victim, now);
     send_behind(call, (struct meta_request){.op = META_RMDIR, .ino = call->ino, .name = call->name},
-                now, (uint64_t[]){dir->ino, victim->ino, 0});
+                now, (uint64_t[]){dir->ino, victim->ino, 0, 0});
     fs_call_finish(call, 0);
     return true;
 }
@@ -352,7 +371,8 @@ static bool try_rename(struct fs_call *call)
     struct inode *victim;
 
     if (moved == NULL || to == NULL || S_ISDIR(moved->attr.mode) ||
-        call->flags & (META_NOREPLACE | META_EXCHANGE) || to->names.count >= FS_NAMES_MAX) {
+        call->flags & (META_NOREPLACE | META_EXCHANGE | META_WHITEOUT) ||
+        to->names.count >= FS_NAMES_MAX) {
         return false;
     }
     there = names_find(&to->names, call->name2);
@@ -363,7 +383,9 @@ static bool try_rename(struct fs_call *call)
     names_remove(&from->names, call->name);
     names_put(&to->names, call->name2, moved->ino);
     touch_dir(from, now, 0);
-    touch_dir(to, now, 0);
+    if (to != from) {
+        touch_dir(to, now, 0);
+    }
     touch(moved, now);
     if (victim != NULL) {
         drop_name_of(mount, victim, now);
@@ -376,7 +398,9 @@ static bool try_rename(struct fs_call *call)
                     .name = call->name,
                     .ino2 = call->ino2,
                     .name2 = call->name2},
-                now, (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino});
+                now,
+                (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino,
+                             victim != NULL ? victim->ino : 0});
     fs_call_finish(call, 0);
     return true;
 }
@@ -388,7 +412,8 @@ static bool is_plain_setattr(const struct fs_call *call, const struct meta_attr 
 {
     bool root = call->who.uid == 0;
 
-    if (call->valid & META_SET_SIZE) {
+    if (call->valid & META_SET_SIZE ||
+        (call->valid & META_SET_MODE && attr->flags & META_ATTR_ACL)) {
         return false;
     }
     if (call->valid & (META_SET_UID | META_SET_GID | META_SET_KILL_PRIV)) {
@@ -442,7 +467,7 @@ static bool try_setattr(struct fs_call *call)
                                       .mtime = call->set.mtime,
                                       .new_uid = call->set.uid,
                                       .new_gid = call->set.gid},
-                now, (uint64_t[]){inode->ino, 0, 0});
+                now, (uint64_t[]){inode->ino, 0, 0, 0});
     call->attr = inode->attr;
     fs_call_finish(call, 0);
     return true;
@@ -499,11 +524,19 @@ bool local_try(struct fs_call *call)
     }
 }
 
+void local_stamp(struct fs_call *call)
+{
+    if (call->behind == 0) {
+        call->behind = call->mount->local.last_number;
+    }
+}
+
 bool local_wait(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
-    if (mount->local.in_flight == 0) {
+    local_stamp(call);
+    if (is_answered(mount, call->behind)) {
         return false;
     }
     call->waiting_flush = true;
@@ -571,7 +604,7 @@ void local_note(struct fs_call *call, int status)
         }
         return;
     case FS_RENAME:
-        if (status == 0 && !(call->flags & META_EXCHANGE)) {
+        if (status == 0 && !(call->flags & (META_EXCHANGE | META_WHITEOUT))) {
             note_remove(mount, call->ino, call->name);
             note_put(mount, call->ino2, call->name2, call->attr.ino);
         } else {
@@ -660,11 +693,20 @@ void local_forget_all(struct mount *mount)
         names_clear(&inode->names);
         inode->names_cookie = UINT64_MAX;
         inode->attr.change = 0; /* our own count ends: whatever the service says is newer */
+        inode->page_change = inode->page_change != 0 ? PAGES_UNKNOWN : 0;
     }
-    mount->local.next_ino = mount->local.end_ino = mount->local.unsure_seq = 0;
+    mount->alone_epoch++;
+    mount->local.next_ino = mount->local.end_ino = 0;
+}
+
+void local_session_lost(struct mount *mount)
+{
+    local_forget_all(mount);
+    mount->local.unsure_seq = 0; /* numbers of the session that has gone */
 }
 
 void local_init(struct mount *mount)
 {
     list_init(&mount->local.waiters);
+    list_init(&mount->local.ops);
 }

@@ -13,9 +13,11 @@
 
 /* Answers the call here if that is possible; false: it must go to the service. */
 bool local_try(struct fs_call *call);
-/* The call needs an answer that is true after all operations in flight: queues it and returns true
- * while there are some (it is started again), false when it may go. */
+/* The call needs an answer that is true after all operations before it: queues it and returns true
+ * while one of them is in flight (it is started again), false when it may go. */
 bool local_wait(struct fs_call *call);
+/* What is answered from now on is behind the call: it need not wait for that. */
+void local_stamp(struct fs_call *call);
 /* A call that the service has answered: what it changed in directories whose names we know. */
 void local_note(struct fs_call *call, int status);
 /* One batch of a directory's entries was read: [offset .. ] with its records. */
@@ -29,4 +31,6 @@ uint64_t local_names_next(const struct inode *dir);
 void local_drain(struct mount *mount, void (*done)(struct mount *mount));
 /* Nothing that we know of names may be used any more. */
 void local_forget_all(struct mount *mount);
+/* And nothing that was on its way will happen any more. */
+void local_session_lost(struct mount *mount);
 void local_init(struct mount *mount);

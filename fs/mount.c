@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "fs/chunk_seq.h"
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
@@ -64,7 +65,8 @@ static void on_session(struct meta_client *client, bool alive)
         walk(mount);
         return;
     }
-    local_forget_all(mount);
+    local_session_lost(mount);
+    chunk_seq_session_lost(mount);
     flush_rounds_wake(mount);
     LOG_WARN(mount->env, "mount",
              "the session expired on the servers; a new one is open id=%" PRIu64
@@ -81,6 +83,11 @@ static bool on_is_open(struct meta_client *client, uint64_t ino)
     const struct inode *inode = inode_find(client->data, ino);
 
     return mount->opening != 0 || (inode != NULL && (inode->opens != 0 || inode_pending(inode)));
+}
+
+static uint64_t on_chunk_low(struct meta_client *client)
+{
+    return chunk_seq_low(client->data);
 }
 
 static void on_settle(struct meta_client *client, uint64_t ino)
@@ -107,6 +114,7 @@ static void on_meta_closed(struct meta_client *client)
     struct mount *mount = client->data;
 
     chunk_client_deinit(&mount->chunks);
+    chunk_seq_deinit(mount);
     mount->closed(mount);
 }
 
@@ -128,6 +136,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     flush_init(mount);
     settle_init(mount);
     local_init(mount);
+    coherence_init(mount);
     ahead_init(mount);
     list_init(&mount->contents);
     mount->meta.data = mount;
@@ -136,6 +145,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.is_open = on_is_open;
     mount->meta.map_changed = on_map;
     mount->meta.settle = on_settle;
+    mount->meta.chunk_low = on_chunk_low;
     mount->meta.closed = on_meta_closed;
     chunk_client_init(&mount->chunks, env, &mount->config.identity, config->write_quorum);
     mount->chunks.data = mount;
@@ -147,6 +157,7 @@ static void on_all_drained(struct mount *mount)
 {
     env_timer_stop(mount->env, &mount->flush_timer);
     settle_deinit(mount);
+    coherence_deinit(mount);
     meta_client_close(&mount->meta);
 }
 

@@ -36,14 +36,16 @@ struct mount {
     struct map inodes; /* ino -> struct inode */
     uint64_t root_ino;
     uint64_t next_chunk_seq;
-    struct list chunk_seqs;  /* of struct chunk_seq: handed out, not settled; oldest first */
+    struct list chunk_seqs;  /* of struct chunk_seq, oldest first */
     uint64_t dirty_bytes;    /* of all inodes, dirty and flushing */
     struct list flush_queue; /* inodes with dirty data, oldest first */
     struct local_state {
         unsigned in_flight;
+        struct list ops;            /* in flight, oldest first */
+        uint64_t last_number;       /* of an operation: they count from 1 */
         uint64_t next_ino, end_ino; /* reserved for us */
         bool reserving;
-        struct list waiters; /* calls that wait until nothing is in flight */
+        struct list waiters; /* calls that wait for what is in flight since before them */
         void (*drained)(struct mount *mount);
         struct meta_call reserve;
         uint64_t unsure_seq; /* names read before all below it are answered may be old */
@@ -69,9 +71,11 @@ struct mount {
     unsigned opening;                         /* OPEN and CREATE calls on their way */
     unsigned removing;                        /* removals on their way that free a file at once */
     struct list open_queue;                   /* OPEN calls that wait for those */
-    uint64_t alone_epoch;                     /* counts the periods of being alone */
-    struct list round_list;                   /* flush rounds in flight */
-    bool no_space; /* the last flush met ENOSPC: writes go through at once */
+    uint64_t alone_epoch;   /* what was learned in an earlier one is not trusted */
+    uint64_t kept_until_ns; /* the kernel may use names and attributes until then */
+    struct env_timer release_timer;
+    struct list round_list; /* flush rounds in flight */
+    bool no_space;          /* the last flush met ENOSPC: writes go through at once */
     void (*ready)(struct mount *mount, int status); /* root found, or why not */
     void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
     void (*closed)(struct mount *mount);

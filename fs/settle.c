@@ -21,7 +21,9 @@ struct settle_file {
     uint64_t ino;
     uint64_t bytes; /* journalled by us; 0: the service has asked */
     uint64_t since_ns;
-    struct list_node node; /* in settle_state.queue, unless an op works on it */
+    uint64_t not_before_ns; /* after a failure */
+    unsigned failures;      /* in a row */
+    struct list_node node;  /* in settle_state.queue, unless an op works on it */
     bool running;
 };
 
@@ -40,7 +42,7 @@ struct settle_op {
     bool asking;
     struct buf extents; /* as learned */
     struct chunk_put put;
-    struct chunk_seq seq;
+    struct chunk_seq *seq;
     struct iovec *iov;
     unsigned count, capacity;
     uint32_t length;
@@ -98,7 +100,7 @@ static void add_part(struct settle_op *settle, const struct meta_extent *extent)
                                  .from_session = extent->chunk_session,
                                  .from_seq = extent->chunk_seq,
                                  .chunk_session = settle->session,
-                                 .chunk_seq = settle->seq.seq,
+                                 .chunk_seq = settle->seq->seq,
                                  .chunk_offset = settle->length};
 
     if (settle->count == settle->capacity) {
@@ -123,7 +125,7 @@ static int pack(struct settle_op *settle)
     settle->length = 0;
     settle->session = settle->mount->meta.session;
     buf_clear(&settle->body);
-    chunk_seq_take(settle->mount, &settle->seq);
+    settle->seq = chunk_seq_take(settle->mount);
     while (reader.at != reader.end) {
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
 
@@ -152,7 +154,7 @@ static void on_put_released(struct chunk_put *put)
 static void put_chunk(struct settle_op *settle)
 {
     settle->put = (struct chunk_put){
-        .id = {settle->session, settle->seq.seq},
+        .id = {settle->session, settle->seq->seq},
         .iov = settle->iov,
         .iov_count = settle->count,
         .length = settle->length,
@@ -191,6 +193,15 @@ static void forget(struct mount *mount, struct settle_file *file)
     mem_free(file);
 }
 
+/* The data is safe where it is: there is time. */
+static void back_off(const struct mount *mount, struct settle_file *file)
+{
+    uint64_t pause = FS_SETTLE_RETRY_NS << min_u64(file->failures, FS_SETTLE_DOUBLINGS);
+
+    file->failures++;
+    file->not_before_ns = env_now(mount->env) + pause;
+}
+
 static void finish(struct settle_op *settle)
 {
     struct settle_state *state = &settle->mount->settle;
@@ -202,6 +213,10 @@ static void finish(struct settle_op *settle)
     if (settle->status == 0) {
         file->bytes -= settle->taken;
         state->bytes -= settle->taken;
+        file->failures = 0;
+        file->not_before_ns = 0;
+    } else {
+        back_off(settle->mount, file);
     }
     if (file->bytes == 0 || is_gone(settle->status) || !ours || state->done != NULL) {
         forget(settle->mount, file);
@@ -289,9 +304,14 @@ static void settle_step(struct op *op)
 
 static bool is_due(const struct mount *mount, const struct settle_file *file)
 {
-    return file->bytes >= FS_SETTLE_BYTES || file->bytes == 0 || mount->settle.done != NULL ||
-           mount->settle.bytes >= FS_SETTLE_MAX / 2 ||
-           env_now(mount->env) >= file->since_ns + FS_SETTLE_AGE_NS;
+    uint64_t now = env_now(mount->env);
+
+    if (mount->settle.done != NULL) {
+        return true; /* tried once more, and left to others then */
+    }
+    return now >= file->not_before_ns &&
+           (file->bytes >= FS_SETTLE_BYTES || file->bytes == 0 ||
+            mount->settle.bytes >= FS_SETTLE_MAX / 2 || now >= file->since_ns + FS_SETTLE_AGE_NS);
 }
 
 static void start(struct mount *mount, struct settle_file *file)

@@ -45,10 +45,11 @@
 #define META_INODES_SEEN         1024 /* inodes looked at by one INODES, files or not */
 #define META_DEPTH_MAX           4096 /* parents walked by a rename's cycle check */
 #define META_LINKS_MAX           65000
-#define META_COMMITS_MAX         512      /* records in one COMMIT: 512 results of 160 B = 80 KiB */
-#define META_COLLISIONS_MAX      16       /* names of a directory with the same 63-bit hash */
-#define META_RESERVE_MAX         65536    /* inode numbers reserved by a session at once */
-#define META_REPLY_EXTENTS_BYTES KiB(100) /* + one journalled extent: below META_BODY_MAX */
-#define META_JOURNAL_MAX         MiB(32)  /* journalled, of a volume: it is in the tree */
+#define META_COMMITS_MAX         512  /* records in one COMMIT: 512 results of 160 B = 80 KiB */
+#define META_ACL_MAX             4096 /* bytes of an ACL, as the kernel's; a new entry copies two */
+#define META_COLLISIONS_MAX      16   /* names of a directory with the same 63-bit hash */
+#define META_RESERVE_MAX         65536           /* inode numbers reserved by a session at once */
+#define META_REPLY_EXTENTS_BYTES KiB(100)        /* + one journalled extent: below META_BODY_MAX */
+#define META_JOURNAL_MAX         MiB(32)         /* journalled, of a volume: it is in the tree */
 #define META_SETTLE_AGE_NS       (20 * NS_PER_S) /* its writer has forgotten it */
 #define META_SETTLE_ASK          32              /* files that one session is asked to settle */

@@ -297,6 +297,11 @@ static void on_flight(struct rpc_call *rpc, struct rpc_reply *reply)
     }
 }
 
+uint64_t client_chunk_low(struct meta_client *client)
+{
+    return client->chunk_low != NULL ? client->chunk_low(client) : 0;
+}
+
 static void encode(struct meta_flight *flight)
 {
     struct meta_client *client = flight->client;
@@ -305,7 +310,7 @@ static void encode(struct meta_flight *flight)
     request.session = client->session;
     request.seq = flight->seq;
     request.low_water = client->low_water;
-    request.chunk_low = client->chunk_low;
+    request.chunk_low = client_chunk_low(client);
     buf_clear(&flight->frame);
     meta_request_encode(&request, &flight->frame);
 }

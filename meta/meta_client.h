@@ -59,7 +59,8 @@ struct meta_client {
     void (*settle)(struct meta_client *client, uint64_t ino);
     void (*map_changed)(struct meta_client *client, const struct cluster_map *map);
     void (*closed)(struct meta_client *client);
-    uint64_t chunk_low; /* the owner's: see meta_request; told to the server with each request */
+    /* See meta_request: asked for each one that is made. NULL: this client writes no chunks. */
+    uint64_t (*chunk_low)(struct meta_client *client);
 
     /* To read. */
     uint64_t session; /* 0 = none open now */

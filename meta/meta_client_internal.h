@@ -16,6 +16,7 @@ struct meta_flight {
 };
 
 /* ---- meta_client.c ---- */
+uint64_t client_chunk_low(struct meta_client *client);
 /* Sends what may be sent. */
 void client_pump(struct meta_client *client);
 /* Tells the callers whose calls we have ended; from the loop. */

@@ -17,7 +17,7 @@ static void own_send(struct meta_client *client, unsigned op)
     struct meta_request request = {.op = (uint8_t)op,
                                    .session = client->session,
                                    .low_water = client->low_water,
-                                   .chunk_low = client->chunk_low};
+                                   .chunk_low = client_chunk_low(client)};
     uint64_t timeout = META_CLIENT_TRY_NS;
 
     ASSERT(client->own_op == META_OP_NONE);

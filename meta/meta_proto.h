@@ -58,7 +58,11 @@
     X(SCAN, 0)                                                                                     \
     X(RESERVE_INOS, 1)                                                                             \
     X(SETTLE, 1)                                                                                   \
-    X(INODES, 0)
+    X(INODES, 0)                                                                                   \
+    X(FALLOCATE, 1)                                                                                \
+    X(SEEK, 0)                                                                                     \
+    X(COPY_RANGE, 1)                                                                               \
+    X(TMPFILE, 1)
 
 enum meta_op {
     META_OP_NONE,
@@ -95,6 +99,7 @@ enum meta_flag {
     META_WANT_ATTRS = 2,   /* READDIR: attributes of each entry */
     META_NOREPLACE = 4,    /* RENAME; XATTR_CREATE for SETXATTR; O_EXCL for CREATE */
     META_EXCHANGE = 8,     /* RENAME */
+    META_WHITEOUT = 16384, /* RENAME: leaves a whiteout, character device 0:0, behind */
     META_REPLACE = 16,     /* XATTR_REPLACE */
     META_STILL_OPEN = 32,  /* UNLINK, RENAME over: this session has the victim open */
     META_SKIP_ACCESS = 64, /* the handle was opened with the right: no permission check (COMMIT,
@@ -103,6 +108,7 @@ enum meta_flag {
         128, /* stamp: no other session exists; an orphan not STILL_OPEN goes at once */
     META_OPEN_READ = 256,    /* GETATTR at open: check read permission */
     META_OPEN_WRITE = 512,   /* GETATTR at open: check write permission */
+    META_OPEN_EXEC = 32768,  /* GETATTR at open: check execute permission, and nothing else */
     META_TRUNCATE = 1024,    /* CREATE of an existing file with O_TRUNC */
     META_CLIENT_TIME = 4096, /* inodes' times come from request.ctime: an operation that was
                                 answered by a mount that is alone, before it was sent */
@@ -138,13 +144,24 @@ enum meta_flag {
     F(u64,   offset,      0,                       1)       \
     F(u32,   count,       0,                       1)       \
     F(bytes, data,        META_BODY_MAX,           1)       \
-    F(u64,   stamp_time,  0,                       1)
+    F(u64,   stamp_time,  0,                       1)       \
+    F(u32,   umask,       0,                       1)       \
+    F(u64,   offset2,     0,                       1)       \
+    F(u64,   stamp_space, 0,                       1)
 /* session, seq: 0 for reads by tools. low_water: every seq below it has been answered, its reply
  * may be forgotten. chunk_low: every chunk {session, seq < chunk_low} that is not committed
  * never will be. groups: u32 LE each. ino: the file, or the parent directory. ino2: LINK: the
  * file to link; RENAME: the new parent. data: symlink target, xattr value, meta_commit records
  * (COMMIT), u64 LE inode numbers (KEEPALIVE: orphans not open here; ORPHAN_FREE), chunk ids 2 x
- * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. */
+ * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. umask:
+ * CREATE, MKDIR, MKNOD, TMPFILE: what is taken from `mode`, unless the directory has a default ACL.
+ * FALLOCATE: mode = META_ALLOCATE_*, offset, size. stamp_space: by the leader, for FALLOCATE: bytes
+ * that may still be reserved, + 1; 0 = it does not know. COPY_RANGE: ino, offset = from where,
+ * ino2, offset2 = to where, size = how much at most. SEEK: offset, count = META_SEEK_*. TMPFILE:
+ * ino = the directory, META_NOREPLACE = it can not be linked later. The two enums are as Linux has
+ * them. */
+enum { META_ALLOCATE_KEEP_SIZE = 1, META_ALLOCATE_PUNCH = 2, META_ALLOCATE_ZERO = 16 };
+enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
 
 #define META_ATTR(F)                                        \
     F(u64,   ino,         0,                       1)       \
@@ -160,9 +177,14 @@ enum meta_flag {
     F(u64,   ctime,       0,                       1)       \
     F(u64,   btime,       0,                       1)       \
     F(u64,   change,      0,                       1)       \
-    F(u64,   parent,      0,                       1)
+    F(u64,   parent,      0,                       1)       \
+    F(u32,   flags,       0,                       1)
 /* blocks: 512 bytes each, allocated. change: rises with every change of the inode. parent: of a
- * directory. */
+ * directory. flags: META_ATTR_*. */
+enum {
+    META_ATTR_ACL = 1,         /* an access ACL that says more than the mode */
+    META_ATTR_DEFAULT_ACL = 2, /* of a directory: its new entries inherit it */
+};
 
 #define META_REPLY(F)                                       \
     F(u32,   error,       0,                       1)       \
@@ -192,7 +214,16 @@ enum meta_flag {
  * rest reads as zeros; a file without extents is inline, also an empty one. EXTENTS: value =
  * UINT64_MAX: to the end of the file; request size = length of the range wanted, 0 = all. INODES
  * (ino = first number, ino2 = behind the last): data = length-prefixed meta_file of the regular
- * files in between, value = where to go on, ino2 at the end. */
+ * files in between, value = where to go on, ino2 at the end. FALLOCATE: value = how far it came:
+ * the client goes on there. COPY_RANGE: value = how much was copied, attr of the target. SEEK:
+ * value = the offset, value2 = 1: no hole up to there, ask again from there. */
+
+/* Times are nanoseconds since 1970, with a sign: before that, the number is a large one. */
+static inline uint64_t time_later(uint64_t a, uint64_t b)
+{
+    return (int64_t)a > (int64_t)b ? a : b;
+}
+
 enum { META_DATA_INLINE = 1, META_ALONE = 2 };
 
 #define META_EXTENT(F)                                      \

@@ -124,6 +124,8 @@ void server_openers_due(struct env_timer *timer);
 
 /* ---- meta_server_orphan.c ---- */
 /* The session does not hold these open. */
+/* It has a name now: what sessions have said of it is old. */
+void server_orphan_adopted(struct meta_server *server, uint64_t ino);
 void server_orphans_answered(struct meta_server *server, uint64_t session, struct slice inos);
 /* Appends those that the session must still answer for. */
 void server_orphans_ask(struct meta_server *server, struct meta_session *session,
@@ -152,6 +154,12 @@ void server_member_request(struct meta_server *server, struct rpc_request *reque
 /* ---- meta_server_read.c ---- */
 /* Serves the request from the applied state once that is known to be the newest. */
 void server_read(struct meta_server *server, struct rpc_request *request);
+/* Of file data, each byte in all its copies; free: less what is reserved. */
+struct meta_space {
+    uint64_t total_bytes, free_bytes;
+};
+/* By those chunk servers that have told; false when none has since this server leads. */
+bool server_space(const struct meta_server *server, struct meta_space *out_space);
 void server_reads_end(struct meta_server *server);
 void server_status(struct meta_server *server, struct rpc_request *request);
 

@@ -29,6 +29,7 @@ int server_propose(struct meta_server *server, struct meta_request *command,
                    struct rpc_request *request)
 {
     struct meta_proposal *proposal;
+    struct meta_space space;
     uint64_t index;
     int r;
 
@@ -36,6 +37,13 @@ int server_propose(struct meta_server *server, struct meta_request *command,
         return -ERR_BUSY;
     }
     command->stamp_time = server_stamp(server);
+    command->stamp_space = 0;
+    if (command->op == META_FALLOCATE && (command->mode & META_ALLOCATE_PUNCH) == 0) {
+        if (!server_space(server, &space)) {
+            return -ERR_BUSY;
+        }
+        command->stamp_space = space.free_bytes + 1;
+    }
     buf_clear(&server->body);
     meta_request_encode(command, &server->body);
     r = raft_node_propose(&server->raft, buf_slice(&server->body), &index);
@@ -108,7 +116,9 @@ static void applied(struct meta_server *server, const struct meta_request *reque
 {
     unsigned op = request->op;
 
-    if (op == META_STATE_CHECK) {
+    if (op == META_LINK && reply->error == 0 && server->leader) {
+        server_orphan_adopted(server, request->ino2);
+    } else if (op == META_STATE_CHECK) {
         server_check_applied(server, request, index);
     } else if (op == META_CLUSTER_MAP && reply->error == 0) {
         server_map_applied(server);

@@ -28,6 +28,11 @@ static void orphan_free(struct meta_orphan *orphan)
     }
 }
 
+void server_orphan_adopted(struct meta_server *server, uint64_t ino)
+{
+    orphan_free(map_remove(&server->orphans, map_u64(ino)));
+}
+
 static bool has_answered(const struct meta_orphan *orphan, uint64_t session)
 {
     for (unsigned i = 0; orphan != NULL && i < orphan->count; i++) {

@@ -55,24 +55,49 @@ static void serve_scan(struct meta_server *server, struct rpc_request *request,
     server_reply(server, request, &reply);
 }
 
+static unsigned copies_of(const struct meta_server *server)
+{
+    return server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
+}
+
+bool server_space(const struct meta_server *server, struct meta_space *out_space)
+{
+    uint64_t total_bytes = 0, free_bytes = 0;
+    unsigned heard = 0;
+
+    for (unsigned i = 0; i < server->server_count; i++) {
+        total_bytes += server->servers[i].total_bytes;
+        free_bytes += server->servers[i].free_bytes;
+        heard += server->servers[i].heard_ns != 0 ? 1 : 0;
+    }
+    if (heard == 0) {
+        *out_space = (struct meta_space){0};
+        return server->server_count == 0;
+    }
+    total_bytes = total_bytes / heard * server->server_count / copies_of(server);
+    free_bytes = free_bytes / heard * server->server_count / copies_of(server);
+    free_bytes -= min_u64(free_bytes, server->ns.volume.reserved_bytes);
+    *out_space = (struct meta_space){total_bytes, free_bytes};
+    return true;
+}
+
 /* The state says what is used; the chunk servers say what is there. */
 static void serve_statfs(struct meta_server *server, struct rpc_request *request,
                          const struct meta_request *message)
 {
     struct meta_reply reply = *ns_read(&server->ns, message, server->tree->applied_index);
     cleanup(buf_deinit) struct buf data = {0};
-    uint64_t total = 0, free_bytes = 0;
     struct meta_statfs record;
-    unsigned copies;
+    struct meta_space space;
 
-    for (unsigned i = 0; i < server->server_count; i++) {
-        total += server->servers[i].total_bytes;
-        free_bytes += server->servers[i].free_bytes;
+    if (!server_space(server, &space) &&
+        env_now(server->env) < server->leader_since_ns + META_SERVER_DOWN_NS) {
+        server_refuse(server, request, -ERR_BUSY); /* they will tell us, or be down */
+        return;
     }
-    copies = server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
-    if (reply.error == 0 && copies > 0 && meta_statfs_decode(&record, reply.data) == 0) {
-        record.total_bytes = total / copies;
-        record.free_bytes = free_bytes / copies;
+    if (reply.error == 0 && meta_statfs_decode(&record, reply.data) == 0) {
+        record.total_bytes = space.total_bytes;
+        record.free_bytes = space.free_bytes;
         meta_statfs_encode(&record, &data);
         reply.data = buf_slice(&data);
     }

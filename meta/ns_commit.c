@@ -114,7 +114,7 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
         return -EFBIG;
     }
     if ((ns->request->flags & META_SKIP_ACCESS) == 0) {
-        r = may_access(ns->request, inode, MAY_WRITE);
+        r = may_access(ns, inode, MAY_WRITE);
         if (r < 0) {
             return r;
         }
@@ -186,6 +186,7 @@ static void commit_extents(struct ns *ns, struct slice extents, struct inode *in
         fit_extent(ns, inode, &extent);
         extents_punch(ns, inode->r.data_id, extent.offset, extent_end(&extent), &budget, &removed);
         extent_put(ns, inode->r.data_id, &extent);
+        reservations_cut(ns, inode, extent.offset, extent_end(&extent));
         if (extent_is_journalled(&extent)) {
             journal_add(ns, inode, &extent);
         }
@@ -209,6 +210,7 @@ static int commit_one(struct ns *ns, const struct meta_commit *commit, struct in
         inode_drop_data(ns, inode);
         inode_set_content(ns, inode, commit->inline_data);
         end = commit->inline_data.size;
+        reservations_cut(ns, inode, 0, end);
         inode->r.size = end;
     }
     if ((commit->valid & META_SET_SIZE) != 0) {

@@ -40,7 +40,7 @@ static int parent_for_new(struct ns *ns, struct inode *dir, struct dentry *out_d
     if (r < 0) {
         return r;
     }
-    r = may_access(request, dir, MAY_EXEC);
+    r = may_access(ns, dir, MAY_EXEC);
     if (r < 0) {
         return r;
     }
@@ -52,7 +52,7 @@ static int parent_for_new(struct ns *ns, struct inode *dir, struct dentry *out_d
     if (*out_there) {
         return 0;
     }
-    r = may_change_dir(request, dir);
+    r = may_change_dir(ns, dir);
     return r < 0 ? r : dentry_room(ns, dir->ino, request->name);
 }
 
@@ -94,7 +94,7 @@ static int open_existing(struct ns *ns, uint64_t ino)
     }
     mask |= (request->flags & META_OPEN_READ) != 0 ? MAY_READ : 0;
     mask |= (request->flags & (META_OPEN_WRITE | META_TRUNCATE)) != 0 ? MAY_WRITE : 0;
-    r = may_access(request, &inode, mask);
+    r = may_access(ns, &inode, mask);
     if (r < 0) {
         return r;
     }
@@ -127,6 +127,7 @@ static int make_node(struct ns *ns, uint32_t mode, uint64_t rdev, struct slice c
         return -EINVAL;
     }
     inode = inode_make(ns, &dir, mode);
+    acl_inherit(ns, &dir, &inode);
     inode.r.rdev = rdev;
     inode.r.content = content;
     inode.r.size = content.size;
@@ -156,7 +157,7 @@ int ns_mknod(struct ns *ns)
     if (!device && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) {
         return -EINVAL;
     }
-    if (device && request->uid != 0) {
+    if (device && request->uid != 0 && (type == S_IFBLK || request->rdev != 0)) {
         return -EPERM;
     }
     return make_node(ns, type | (request->mode & 07777), device ? request->rdev : 0,
@@ -177,6 +178,53 @@ int ns_symlink(struct ns *ns)
         return -EINVAL;
     }
     return make_node(ns, S_IFLNK | 0777, 0, target);
+}
+
+/* A file without a name: an orphan from the beginning, until it is linked or nobody has it open. */
+int ns_tmpfile(struct ns *ns)
+{
+    const struct meta_request *request = ns->request;
+    bool linkable = (request->flags & META_NOREPLACE) == 0;
+    struct inode dir = {0};
+    struct inode inode;
+    int r;
+
+    r = inode_get_dir(ns, request->ino, &dir);
+    if (r == 0) {
+        r = may_change_dir(ns, &dir);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (request->ino2 != 0 && !ino_is_reserved(ns, request->ino2)) {
+        return -EINVAL;
+    }
+    inode = inode_make(ns, &dir, S_IFREG | (request->mode & 07777));
+    inode.r.nlink = 0;
+    acl_inherit(ns, &dir, &inode);
+    inode_put(ns, &inode);
+    ns->volume.inodes++;
+    orphan_put(ns, inode.ino, (struct record_orphan){.linkable = linkable});
+    reply_attr(ns, &inode);
+    ns->reply.value2 = 1;
+    return 0;
+}
+
+void whiteout_add(struct ns *ns, struct inode *dir, struct slice name)
+{
+    struct inode inode = {.ino = ns->volume.next_ino++,
+                          .r = {.mode = S_IFCHR,
+                                .nlink = 1,
+                                .uid = ns->request->uid,
+                                .gid = ns->request->gid,
+                                .atime = ns->now,
+                                .mtime = ns->now,
+                                .ctime = ns->now,
+                                .btime = ns->now}};
+
+    inode_put(ns, &inode);
+    dentry_add(ns, dir->ino, name, inode.ino, inode.r.mode);
+    ns->volume.inodes++;
 }
 
 int ns_link(struct ns *ns)
@@ -201,11 +249,14 @@ int ns_link(struct ns *ns)
     if (S_ISDIR(inode.r.mode)) {
         return -EPERM;
     }
-    if (inode.r.nlink == 0) {
-        return -ENOENT;
-    }
     if (inode.r.nlink >= META_LINKS_MAX) {
         return -EMLINK;
+    }
+    if (inode.r.nlink == 0) {
+        r = orphan_adopt(ns, inode.ino);
+        if (r < 0) {
+            return r;
+        }
     }
     inode.r.nlink++;
     inode_touch(ns, &inode);

@@ -121,12 +121,12 @@ bool dir_is_empty(struct ns *ns, uint64_t dir)
     return !next_dentry(ns, dir, 0, 0, &dentry, &record);
 }
 
-int may_change_dir(const struct meta_request *request, const struct inode *dir)
+int may_change_dir(struct ns *ns, const struct inode *dir)
 {
     if (dir->r.nlink == 0) {
         return -ENOENT;
     }
-    return may_access(request, dir, MAY_WRITE | MAY_EXEC);
+    return may_access(ns, dir, MAY_WRITE | MAY_EXEC);
 }
 
 int may_remove(const struct meta_request *request, const struct inode *dir,
@@ -137,6 +137,24 @@ int may_remove(const struct meta_request *request, const struct inode *dir,
     return sticky && !is_owner(request, victim) && !is_owner(request, dir) ? -EPERM : 0;
 }
 
+/* By its number alone, of any type: a file handle that the kernel was given. */
+static int lookup_self(struct ns *ns)
+{
+    struct inode inode = {0};
+    int r = inode_get(ns, ns->request->ino, &inode);
+
+    if (r == 0 && inode.r.nlink == 0) {
+        r = -ESTALE; /* who has it open, knows it still */
+    }
+    if (r == 0 && S_ISDIR(inode.r.mode)) {
+        r = may_access(ns, &inode, MAY_EXEC);
+    }
+    if (r == 0) {
+        reply_attr(ns, &inode);
+    }
+    return r;
+}
+
 int ns_lookup(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
@@ -145,17 +163,16 @@ int ns_lookup(struct ns *ns)
     struct dentry dentry;
     int r;
 
+    if (slice_equal(request->name, slice_text("."))) {
+        return lookup_self(ns);
+    }
     r = inode_get_dir(ns, request->ino, &dir);
     if (r < 0) {
         return r;
     }
-    r = may_access(request, &dir, MAY_EXEC);
+    r = may_access(ns, &dir, MAY_EXEC);
     if (r < 0) {
         return r;
-    }
-    if (slice_equal(request->name, slice_text("."))) {
-        reply_attr(ns, &dir);
-        return 0;
     }
     if (slice_equal(request->name, slice_text(".."))) {
         dentry.ino = dir.r.parent;
@@ -192,10 +209,11 @@ int ns_getattr(struct ns *ns)
     }
     mask |= (request->flags & META_OPEN_READ) != 0 ? MAY_READ : 0;
     mask |= (request->flags & META_OPEN_WRITE) != 0 ? MAY_WRITE : 0;
+    mask |= (request->flags & META_OPEN_EXEC) != 0 ? MAY_EXEC : 0;
     if ((mask & MAY_WRITE) != 0 && S_ISDIR(inode.r.mode)) {
         return -EISDIR;
     }
-    r = may_access(request, &inode, mask);
+    r = may_access(ns, &inode, mask);
     if (r < 0) {
         return r;
     }

@@ -170,7 +170,7 @@ void inode_drop_data(struct ns *ns, struct inode *inode)
     uint64_t freed = 0;
 
     if (!extents_punch(ns, inode->r.data_id, 0, UINT64_MAX, &budget, &freed)) {
-        orphan_put(ns, inode->r.data_id, true);
+        orphan_put(ns, inode->r.data_id, (struct record_orphan){.detached = true});
         ns->volume.used_bytes -= freed;
         inode->r.bytes = 0; /* the volume's count falls as the orphan is freed */
     } else {
@@ -199,6 +199,7 @@ void inode_truncate(struct ns *ns, struct inode *inode, uint64_t size)
         extents_punch(ns, inode->r.data_id, size, UINT64_MAX, &budget, &freed);
         inode_account(ns, inode, 0, freed);
     }
+    reservations_cut(ns, inode, size, UINT64_MAX);
     inode->r.size = size;
 }
 

@@ -53,13 +53,14 @@ void attr_encode(const struct inode *inode, struct buf *out)
                              .gid = r->gid,
                              .rdev = r->rdev,
                              .size = r->size,
-                             .blocks = (r->bytes + 511) / 512,
+                             .blocks = (r->bytes + r->reserved + 511) / 512,
                              .atime = r->atime,
                              .mtime = r->mtime,
                              .ctime = r->ctime,
                              .btime = r->btime,
                              .change = r->change,
-                             .parent = S_ISDIR(r->mode) ? r->parent : 0};
+                             .parent = S_ISDIR(r->mode) ? r->parent : 0,
+                             .flags = r->flags};
 
     meta_attr_encode(&attr, out);
 }
@@ -88,10 +89,12 @@ bool is_owner(const struct meta_request *request, const struct inode *inode)
     return request->uid == 0 || request->uid == inode->r.uid;
 }
 
-int may_access(const struct meta_request *request, const struct inode *inode, unsigned mask)
+int may_access(struct ns *ns, const struct inode *inode, unsigned mask)
 {
+    const struct meta_request *request = ns->request;
     uint32_t mode = inode->r.mode;
     uint32_t bits;
+    int r;
 
     if (request->uid == 0) {
         bool runs = S_ISDIR(mode) || (mode & 0111) != 0;
@@ -100,6 +103,8 @@ int may_access(const struct meta_request *request, const struct inode *inode, un
     }
     if (request->uid == inode->r.uid) {
         bits = mode >> 6;
+    } else if (acl_decides(ns, inode, mask, &r)) {
+        return r;
     } else if (in_group(request, inode->r.gid)) {
         bits = mode >> 3;
     } else {
@@ -110,11 +115,14 @@ int may_access(const struct meta_request *request, const struct inode *inode, un
 
 void kill_priv(struct ns *ns, struct inode *inode)
 {
+    bool outsider;
+
     if (S_ISDIR(inode->r.mode)) {
         return;
     }
+    outsider = ns->request->uid != 0 && !in_group(ns->request, inode->r.gid);
     inode->r.mode &= ~(uint32_t)S_ISUID;
-    if ((inode->r.mode & S_IXGRP) != 0) {
+    if ((inode->r.mode & S_IXGRP) != 0 || outsider) {
         inode->r.mode &= ~(uint32_t)S_ISGID;
     }
     xattr_remove_named(ns, inode->ino, slice_text("security.capability"));

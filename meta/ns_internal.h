@@ -51,8 +51,7 @@ void reply_attr(struct ns *ns, const struct inode *inode);
 void attr_encode(const struct inode *inode, struct buf *out);
 bool in_group(const struct meta_request *request, uint32_t gid);
 /* 0 or -EACCES. */
-int must_check may_access(const struct meta_request *request, const struct inode *inode,
-                          unsigned mask);
+int must_check may_access(struct ns *ns, const struct inode *inode, unsigned mask);
 bool is_owner(const struct meta_request *request, const struct inode *inode);
 void kill_priv(struct ns *ns, struct inode *inode);
 
@@ -69,7 +68,7 @@ void dentry_retarget(struct ns *ns, uint64_t dir, struct slice name, const struc
                      uint64_t ino, uint32_t type);
 bool dir_is_empty(struct ns *ns, uint64_t dir);
 /* May a name be made in, or removed from, this directory? Checks the directory only. */
-int must_check may_change_dir(const struct meta_request *request, const struct inode *dir);
+int must_check may_change_dir(struct ns *ns, const struct inode *dir);
 /* The sticky bit: -EPERM. */
 int must_check may_remove(const struct meta_request *request, const struct inode *dir,
                           const struct inode *victim);
@@ -85,11 +84,18 @@ int must_check ns_mkdir(struct ns *ns);
 int must_check ns_mknod(struct ns *ns);
 int must_check ns_symlink(struct ns *ns);
 int must_check ns_link(struct ns *ns);
+int must_check ns_tmpfile(struct ns *ns);
+/* The character device 0:0 of that name, in place of what a rename took away. */
+void whiteout_add(struct ns *ns, struct inode *dir, struct slice name);
 
 /* ---- ns_unlink.c ---- */
 /* One name less (a directory: its only one). Frees the inode or makes it an orphan at 0. */
 void inode_drop_link(struct ns *ns, struct inode *inode);
-void orphan_put(struct ns *ns, uint64_t ino, bool detached);
+void orphan_put(struct ns *ns, uint64_t ino, struct record_orphan record);
+/* The orphan gets a name, if it was made to: 0 or -ENOENT. */
+int must_check orphan_adopt(struct ns *ns, uint64_t ino);
+/* Would orphan_adopt find it? */
+bool orphan_is_linkable(struct ns *ns, uint64_t ino);
 int must_check ns_unlink(struct ns *ns);
 int must_check ns_rmdir(struct ns *ns);
 int must_check ns_orphan_free(struct ns *ns);
@@ -127,6 +133,17 @@ void reply_data(struct ns *ns, const struct inode *inode, uint64_t offset, uint6
                 unsigned max);
 int must_check ns_extents(struct ns *ns);
 
+/* ---- ns_allocate.c ---- */
+/* [from, to) of the file is data now, or gone: nothing is reserved there any more. */
+void reservations_cut(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to);
+/* All of them; at most *budget. False when some are left. */
+bool reservations_free(struct ns *ns, struct inode *inode, unsigned *budget);
+int must_check ns_fallocate(struct ns *ns);
+int must_check ns_seek(struct ns *ns);
+
+/* ---- ns_copy.c ---- */
+int must_check ns_copy_range(struct ns *ns);
+
 /* ---- ns_commit.c ---- */
 int must_check ns_commit(struct ns *ns);
 
@@ -145,11 +162,32 @@ int must_check ns_inodes(struct ns *ns);
 
 /* ---- ns_xattr.c ---- */
 void xattrs_free(struct ns *ns, uint64_t ino);
+/* Its value is borrowed until the next change. */
+bool xattr_find(struct ns *ns, uint64_t ino, struct slice name, struct slice *out_value);
+/* Sets it, whatever was there; the caller has seen to the limits. */
+void xattr_put(struct ns *ns, uint64_t ino, struct slice name, struct slice value);
 bool xattr_remove_named(struct ns *ns, uint64_t ino, struct slice name);
 int must_check ns_getxattr(struct ns *ns);
 int must_check ns_listxattr(struct ns *ns);
 int must_check ns_setxattr(struct ns *ns);
 int must_check ns_removexattr(struct ns *ns);
+
+/* ---- ns_acl.c ---- */
+enum acl_kind { ACL_ACCESS, ACL_DEFAULT };
+
+bool acl_is_name(struct slice name, enum acl_kind *out_kind);
+/* Does a list decide about somebody who is neither the owner nor root? Then 0 or -EACCES. */
+bool acl_decides(struct ns *ns, const struct inode *inode, unsigned mask, int *out_result);
+/* The mode has changed: its list says the same. */
+void acl_follow_mode(struct ns *ns, const struct inode *inode);
+/* Mode and lists of a new inode: by the directory's default list, or by the umask. */
+void acl_inherit(struct ns *ns, const struct inode *dir, struct inode *inode);
+/* May the list be read, or written, at all? */
+int must_check acl_check(const struct ns *ns, const struct inode *inode, enum acl_kind kind,
+                         bool write);
+/* Sets the list and the mode that follows from it; the caller puts the inode. */
+int must_check acl_set(struct ns *ns, struct inode *inode, enum acl_kind kind, struct slice acl);
+void acl_remove(struct ns *ns, struct inode *inode, enum acl_kind kind);
 
 /* ---- ns_session.c ---- */
 int must_check ns_reserve_inos(struct ns *ns);

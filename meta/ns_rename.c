@@ -24,10 +24,10 @@ static int load_dirs(struct ns *ns, struct rename *rename)
         r = inode_get_dir(ns, request->ino2, &rename->to_dir);
     }
     if (r == 0) {
-        r = may_access(request, &rename->from_dir, MAY_EXEC);
+        r = may_access(ns, &rename->from_dir, MAY_EXEC);
     }
     if (r == 0) {
-        r = may_access(request, target_dir(rename), MAY_EXEC);
+        r = may_access(ns, target_dir(rename), MAY_EXEC);
     }
     if (r == 0) {
         r = name_check(request->name);
@@ -41,7 +41,7 @@ static int load_names(struct ns *ns, struct rename *rename)
     int r;
 
     rename->exchange = (request->flags & META_EXCHANGE) != 0;
-    if (rename->exchange && (request->flags & META_NOREPLACE) != 0) {
+    if (rename->exchange && (request->flags & (META_NOREPLACE | META_WHITEOUT)) != 0) {
         return -EINVAL;
     }
     r = dentry_find(ns, rename->from_dir.ino, request->name, &rename->from);
@@ -107,13 +107,12 @@ static int check_cycles(struct ns *ns, struct rename *rename)
 }
 
 /* A directory that moves to another parent changes its "..": that takes write permission on it. */
-static int may_reparent(const struct meta_request *request, const struct rename *rename,
-                        const struct inode *inode)
+static int may_reparent(struct ns *ns, const struct rename *rename, const struct inode *inode)
 {
     if (rename->same_dir || !S_ISDIR(inode->r.mode)) {
         return 0;
     }
-    return may_access(request, inode, MAY_WRITE);
+    return may_access(ns, inode, MAY_WRITE);
 }
 
 static int check_rights(struct ns *ns, struct rename *rename)
@@ -122,21 +121,21 @@ static int check_rights(struct ns *ns, struct rename *rename)
     struct inode *to_dir = target_dir(rename);
     int r;
 
-    r = may_change_dir(request, &rename->from_dir);
+    r = may_change_dir(ns, &rename->from_dir);
     if (r == 0) {
         r = may_remove(request, &rename->from_dir, &rename->moved);
     }
     if (r == 0) {
-        r = may_change_dir(request, to_dir);
+        r = may_change_dir(ns, to_dir);
     }
     if (r == 0 && rename->replaces) {
         r = may_remove(request, to_dir, &rename->victim);
     }
     if (r == 0) {
-        r = may_reparent(request, rename, &rename->moved);
+        r = may_reparent(ns, rename, &rename->moved);
     }
     if (r == 0 && rename->exchange) {
-        r = may_reparent(request, rename, &rename->victim);
+        r = may_reparent(ns, rename, &rename->victim);
     }
     return r;
 }
@@ -195,6 +194,9 @@ static void do_move(struct ns *ns, struct rename *rename)
         to_dir->r.nlink -= S_ISDIR(rename->victim.r.mode) ? 1 : 0;
     } else {
         dentry_add(ns, to_dir->ino, request->name2, rename->moved.ino, rename->moved.r.mode);
+    }
+    if ((request->flags & META_WHITEOUT) != 0) {
+        whiteout_add(ns, &rename->from_dir, request->name);
     }
     if (dir) {
         rename->from_dir.r.nlink--;

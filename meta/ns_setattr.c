@@ -22,8 +22,9 @@ static int check_owner_fields(const struct meta_request *request, const struct i
     return 0;
 }
 
-static int check_times(const struct meta_request *request, const struct inode *inode)
+static int check_times(struct ns *ns, const struct inode *inode)
 {
+    const struct meta_request *request = ns->request;
     uint32_t valid = request->valid & SET_TIMES;
     uint32_t given = valid & (META_SET_ATIME | META_SET_MTIME | META_SET_CTIME);
 
@@ -33,11 +34,13 @@ static int check_times(const struct meta_request *request, const struct inode *i
     if (given != 0) {
         return -EPERM;
     }
-    return may_access(request, inode, MAY_WRITE);
+    return may_access(ns, inode, MAY_WRITE);
 }
 
-static int check_size(const struct meta_request *request, const struct inode *inode)
+static int check_size(struct ns *ns, const struct inode *inode)
 {
+    const struct meta_request *request = ns->request;
+
     if ((request->valid & META_SET_SIZE) == 0) {
         return 0;
     }
@@ -53,7 +56,7 @@ static int check_size(const struct meta_request *request, const struct inode *in
     if ((request->flags & META_SKIP_ACCESS) != 0) {
         return 0;
     }
-    return may_access(request, inode, MAY_WRITE);
+    return may_access(ns, inode, MAY_WRITE);
 }
 
 static void set_mode(const struct meta_request *request, struct inode *inode)
@@ -94,10 +97,10 @@ int ns_setattr(struct ns *ns)
         r = check_owner_fields(request, &inode);
     }
     if (r == 0) {
-        r = check_times(request, &inode);
+        r = check_times(ns, &inode);
     }
     if (r == 0) {
-        r = check_size(request, &inode);
+        r = check_size(ns, &inode);
     }
     if (r < 0) {
         return r;
@@ -118,6 +121,7 @@ int ns_setattr(struct ns *ns)
     }
     if ((valid & META_SET_MODE) != 0) {
         set_mode(request, &inode);
+        acl_follow_mode(ns, &inode);
     }
     set_times(ns, &inode);
     inode_put(ns, &inode);

@@ -3,18 +3,40 @@
 
 #include "chunkstore/chunk_proto.h"
 
-void orphan_put(struct ns *ns, uint64_t ino, bool detached)
+void orphan_put(struct ns *ns, uint64_t ino, struct record_orphan record)
 {
     struct record_key key = record_key_orphan(ino);
-    struct record_orphan record = {.detached = detached, .since = ns->stamp};
     struct slice old;
 
     if (!kv_get(ns->kv, record_slice(&key), &old)) {
         ns->volume.orphans++;
     }
+    record.since = ns->stamp;
     buf_clear(&ns->scratch);
     record_orphan_encode(&record, &ns->scratch);
     kv_put(ns->kv, record_slice(&key), buf_slice(&ns->scratch));
+}
+
+bool orphan_is_linkable(struct ns *ns, uint64_t ino)
+{
+    struct record_key key = record_key_orphan(ino);
+    struct record_orphan record;
+    struct slice value;
+
+    return kv_get(ns->kv, record_slice(&key), &value) &&
+           record_orphan_decode(&record, value) == 0 && record.linkable;
+}
+
+int orphan_adopt(struct ns *ns, uint64_t ino)
+{
+    struct record_key key = record_key_orphan(ino);
+
+    if (!orphan_is_linkable(ns, ino)) {
+        return -ENOENT;
+    }
+    kv_del(ns->kv, record_slice(&key));
+    ns->volume.orphans--;
+    return 0;
 }
 
 /* Frees as much as the budget allows. True when the inode is gone. */
@@ -24,7 +46,8 @@ static bool free_inode(struct ns *ns, struct inode *inode, unsigned *budget)
     uint64_t freed = 0;
 
     if (S_ISREG(inode->r.mode)) {
-        bool all = extents_punch(ns, inode->r.data_id, 0, UINT64_MAX, budget, &freed);
+        bool all = extents_punch(ns, inode->r.data_id, 0, UINT64_MAX, budget, &freed) &&
+                   reservations_free(ns, inode, budget);
 
         inode->r.bytes -= min_u64(inode->r.bytes, freed);
         ns->volume.used_bytes -= min_u64(ns->volume.used_bytes, freed);
@@ -57,7 +80,7 @@ void inode_drop_link(struct ns *ns, struct inode *inode)
         return;
     }
     inode_put(ns, inode);
-    orphan_put(ns, inode->ino, at_once);
+    orphan_put(ns, inode->ino, (struct record_orphan){.detached = at_once});
 }
 
 /* The parent and the victim of UNLINK and RMDIR, when it may be removed from there. */
@@ -71,7 +94,7 @@ static int find_victim(struct ns *ns, struct inode *dir, struct inode *victim,
     if (r < 0) {
         return r;
     }
-    r = may_access(request, dir, MAY_EXEC);
+    r = may_access(ns, dir, MAY_EXEC);
     if (r < 0) {
         return r;
     }
@@ -87,7 +110,7 @@ static int find_victim(struct ns *ns, struct inode *dir, struct inode *victim,
     if (r < 0) {
         return r;
     }
-    r = may_change_dir(request, dir);
+    r = may_change_dir(ns, dir);
     if (r < 0) {
         return r;
     }
@@ -163,7 +186,8 @@ static void free_orphan(struct ns *ns, uint64_t ino, unsigned *budget)
         kv_del(ns->kv, record_slice(&key));
         ns->volume.orphans--;
     } else {
-        orphan_put(ns, ino, true); /* the rest without asking again */
+        orphan_put(ns, ino,
+                   (struct record_orphan){.detached = true}); /* the rest without asking again */
     }
 }
 

@@ -1,5 +1,7 @@
 #include "meta/ns_internal.h"
 
+#include "base/assert.h"
+
 #define XATTR_LIST_MAX KiB(64) /* Linux: XATTR_LIST_MAX */
 
 struct xattr {
@@ -58,12 +60,17 @@ static bool starts_with(struct slice name, const char *prefix)
 }
 
 /* Linux's rules for the name spaces (xattr(7)). */
-static int check_xattr(const struct meta_request *request, const struct inode *inode, bool write)
+static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
 {
+    const struct meta_request *request = ns->request;
     struct slice name = request->name;
+    enum acl_kind kind;
 
     if (name.size == 0 || memchr(name.data, 0, name.size) != NULL) {
         return -ERANGE;
+    }
+    if (acl_is_name(name, &kind)) {
+        return acl_check(ns, inode, kind, write);
     }
     if (starts_with(name, "user.")) {
         if (!S_ISREG(inode->r.mode) && !S_ISDIR(inode->r.mode)) {
@@ -73,10 +80,14 @@ static int check_xattr(const struct meta_request *request, const struct inode *i
             !is_owner(request, inode)) {
             return -EPERM;
         }
-        return may_access(request, inode, write ? MAY_WRITE : MAY_READ);
+        return may_access(ns, inode, write ? MAY_WRITE : MAY_READ);
     }
     if (starts_with(name, "trusted.")) {
         return request->uid == 0 ? 0 : write ? -EPERM : -ENODATA;
+    }
+    if (slice_equal(name, slice_text("security.capability")) && request->op == META_REMOVEXATTR) {
+        /* The kernel does that when anybody writes to the file; for others it is root's. */
+        return may_access(ns, inode, MAY_WRITE);
     }
     if (starts_with(name, "security.")) {
         return !write || request->uid == 0 ? 0 : -EPERM;
@@ -95,6 +106,41 @@ bool xattr_remove_named(struct ns *ns, uint64_t ino, struct slice name)
     }
     key = record_key_xattr(ino, xattr.hash, xattr.n);
     return kv_del(ns->kv, record_slice(&key));
+}
+
+bool xattr_find(struct ns *ns, uint64_t ino, struct slice name, struct slice *out_value)
+{
+    struct xattr xattr;
+    unsigned n;
+
+    if (!find_xattr(ns, ino, name, &xattr, &n)) {
+        return false;
+    }
+    *out_value = xattr.value;
+    return true;
+}
+
+static void put_xattr(struct ns *ns, uint64_t ino, struct slice name, struct slice value,
+                      const struct xattr *at)
+{
+    struct record_xattr record = {.name = name, .value = value};
+    struct record_key key = record_key_xattr(ino, at->hash, at->n);
+
+    buf_clear(&ns->scratch);
+    record_xattr_encode(&record, &ns->scratch);
+    kv_put(ns->kv, record_slice(&key), buf_slice(&ns->scratch));
+}
+
+void xattr_put(struct ns *ns, uint64_t ino, struct slice name, struct slice value)
+{
+    struct xattr xattr;
+    unsigned n = 0;
+
+    if (!find_xattr(ns, ino, name, &xattr, &n)) {
+        ASSERT(n < META_COLLISIONS_MAX);
+        xattr.n = (uint8_t)n;
+    }
+    put_xattr(ns, ino, name, value, &xattr);
 }
 
 void xattrs_free(struct ns *ns, uint64_t ino)
@@ -117,7 +163,7 @@ int ns_getxattr(struct ns *ns)
 
     r = inode_get(ns, ns->request->ino, &inode);
     if (r == 0) {
-        r = check_xattr(ns->request, &inode, false);
+        r = check_xattr(ns, &inode, false);
     }
     if (r < 0) {
         return r;
@@ -164,41 +210,52 @@ static size_t list_size(struct ns *ns, uint64_t ino)
     return size;
 }
 
+/* Where the value goes; checks XATTR_CREATE, XATTR_REPLACE and the limits. */
+static int find_place(struct ns *ns, const struct inode *inode, struct xattr *out_at)
+{
+    const struct meta_request *request = ns->request;
+    unsigned n = 0;
+
+    if (request->data.size > META_XATTR_VALUE_MAX) {
+        return -E2BIG;
+    }
+    if (find_xattr(ns, inode->ino, request->name, out_at, &n)) {
+        return (request->flags & META_NOREPLACE) != 0 ? -EEXIST : 0;
+    }
+    if ((request->flags & META_REPLACE) != 0) {
+        return -ENODATA;
+    }
+    if (n >= META_COLLISIONS_MAX ||
+        list_size(ns, inode->ino) + request->name.size + 1 > XATTR_LIST_MAX) {
+        return -ENOSPC;
+    }
+    out_at->n = (uint8_t)n;
+    return 0;
+}
+
 int ns_setxattr(struct ns *ns)
 {
     const struct meta_request *request = ns->request;
-    struct record_xattr record = {.name = request->name, .value = request->data};
     struct inode inode = {0};
-    struct record_key key;
-    struct xattr xattr;
-    unsigned n;
+    enum acl_kind kind;
+    struct xattr at;
     int r;
 
     r = inode_get(ns, request->ino, &inode);
     if (r == 0) {
-        r = check_xattr(request, &inode, true);
+        r = check_xattr(ns, &inode, true);
+    }
+    if (r == 0) {
+        r = find_place(ns, &inode, &at);
+    }
+    if (r == 0 && acl_is_name(request->name, &kind)) {
+        r = acl_set(ns, &inode, kind, request->data);
+    } else if (r == 0) {
+        put_xattr(ns, inode.ino, request->name, request->data, &at);
     }
     if (r < 0) {
         return r;
     }
-    if (request->data.size > META_XATTR_VALUE_MAX) {
-        return -E2BIG;
-    }
-    if (find_xattr(ns, inode.ino, request->name, &xattr, &n)) {
-        if ((request->flags & META_NOREPLACE) != 0) {
-            return -EEXIST;
-        }
-        n = xattr.n;
-    } else if ((request->flags & META_REPLACE) != 0) {
-        return -ENODATA;
-    } else if (n >= META_COLLISIONS_MAX ||
-               list_size(ns, inode.ino) + request->name.size + 1 > XATTR_LIST_MAX) {
-        return -ENOSPC;
-    }
-    key = record_key_xattr(inode.ino, xattr.hash, (uint8_t)n);
-    buf_clear(&ns->scratch);
-    record_xattr_encode(&record, &ns->scratch);
-    kv_put(ns->kv, record_slice(&key), buf_slice(&ns->scratch));
     inode_touch(ns, &inode);
     inode_put(ns, &inode);
     reply_attr(ns, &inode);
@@ -208,16 +265,19 @@ int ns_setxattr(struct ns *ns)
 int ns_removexattr(struct ns *ns)
 {
     struct inode inode = {0};
+    enum acl_kind kind;
     int r;
 
     r = inode_get(ns, ns->request->ino, &inode);
     if (r == 0) {
-        r = check_xattr(ns->request, &inode, true);
+        r = check_xattr(ns, &inode, true);
     }
     if (r < 0) {
         return r;
     }
-    if (!xattr_remove_named(ns, inode.ino, ns->request->name)) {
+    if (acl_is_name(ns->request->name, &kind)) {
+        acl_remove(ns, &inode, kind); /* none there: that is what was asked for */
+    } else if (!xattr_remove_named(ns, inode.ino, ns->request->name)) {
         return -ENODATA;
     }
     inode_touch(ns, &inode);

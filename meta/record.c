@@ -6,6 +6,7 @@ SCHEMA_IMPLEMENT(record_volume, RECORD_VOLUME)
 SCHEMA_IMPLEMENT(record_inode, RECORD_INODE)
 SCHEMA_IMPLEMENT(record_dentry, RECORD_DENTRY)
 SCHEMA_IMPLEMENT(record_extent, RECORD_EXTENT)
+SCHEMA_IMPLEMENT(record_reservation, RECORD_RESERVATION)
 SCHEMA_IMPLEMENT(record_journal, RECORD_JOURNAL)
 SCHEMA_IMPLEMENT(record_xattr, RECORD_XATTR)
 SCHEMA_IMPLEMENT(record_session, RECORD_SESSION)
@@ -42,6 +43,11 @@ struct record_key record_key_dentry(uint64_t dir, uint64_t hash, uint8_t n)
 struct record_key record_key_extent(uint64_t data, uint64_t offset)
 {
     return make('E', 2, (uint64_t[]){data, offset});
+}
+
+struct record_key record_key_reservation(uint64_t ino, uint64_t offset)
+{
+    return make('F', 2, (uint64_t[]){ino, offset});
 }
 
 struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq)

@@ -6,6 +6,7 @@
  *     C                        cluster map (encoded)
  *     D dir hash n             directory entry; n tells names of the same hash apart
  *     E data offset            extent of a file; data: the inode's data id
+ *     F ino offset             reservation: allocated, without data
  *     G time session seq       delete queue: chunk dead since `time`
  *     I ino                    inode
  *     J data offset            journalled extent: its bytes are in the extent's record, and are to
@@ -38,6 +39,7 @@ static inline struct slice record_slice(const struct record_key *key)
 struct record_key record_key_map(void);
 struct record_key record_key_dentry(uint64_t dir, uint64_t hash, uint8_t n);
 struct record_key record_key_extent(uint64_t data, uint64_t offset);
+struct record_key record_key_reservation(uint64_t ino, uint64_t offset);
 struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq);
 struct record_key record_key_inode(uint64_t ino);
 struct record_key record_key_journal(uint64_t data, uint64_t offset);
@@ -75,9 +77,10 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   sessions,    0,                       1)       \
     F(u64,   map_epoch,   0,                       1)       \
     F(u64,   time,        0,                       1)       \
-    F(u64,   journal_bytes, 0,                     1)
+    F(u64,   journal_bytes, 0,                     1)       \
+    F(u64,   reserved_bytes, 0,                    1)
 /* used_bytes: of file data, wherever it is. time: the newest stamp. journal_bytes: of data in
- * journalled extents. */
+ * journalled extents. reserved_bytes: of all reservations; not in used_bytes. */
 
 #define RECORD_INODE(F)                                     \
     F(u32,   mode,        0,                       1)       \
@@ -94,9 +97,12 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   change,      0,                       1)       \
     F(u64,   parent,      0,                       1)       \
     F(u64,   data_id,     0,                       1)       \
-    F(bytes, content,     META_INLINE_MAX,         1)
+    F(bytes, content,     META_INLINE_MAX,         1)       \
+    F(u32,   flags,       0,                       1)       \
+    F(u64,   reserved,    0,                       1)
 /* bytes: of data that is stored. data_id: of its extents, 0 = none yet; never an inode's number.
- * content: symlink target, or inline data. */
+ * content: symlink target, or inline data. flags: META_ATTR_*. reserved: bytes of its
+ * reservations. */
 
 #define RECORD_DENTRY(F)                                    \
     F(u64,   ino,         0,                       1)       \
@@ -112,6 +118,9 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(bytes, data,        META_JOURNAL_EXTENT_MAX, 1)
 /* data: empty, or the extent is journalled: the bytes themselves, and {session, seq} names the
  * COMMIT that brought them instead of a chunk. */
+
+#define RECORD_RESERVATION(F)                               \
+    F(u64,   length,      0,                       1)
 
 #define RECORD_JOURNAL(F)                                   \
     F(u64,   ino,         0,                       1)       \
@@ -137,14 +146,17 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
 
 #define RECORD_ORPHAN(F)                                    \
     F(bool,  detached,    0,                       1)       \
-    F(u64,   since,       0,                       1)
-/* detached: nobody can have it open: to be freed without asking. */
+    F(u64,   since,       0,                       1)       \
+    F(bool,  linkable,    0,                       1)
+/* linkable: made without a name, and may get one. detached: nobody can have it open: to be freed
+ * without asking. */
 /* clang-format on */
 
 SCHEMA_DEFINE(record_volume, RECORD_VOLUME);
 SCHEMA_DEFINE(record_inode, RECORD_INODE);
 SCHEMA_DEFINE(record_dentry, RECORD_DENTRY);
 SCHEMA_DEFINE(record_extent, RECORD_EXTENT);
+SCHEMA_DEFINE(record_reservation, RECORD_RESERVATION);
 SCHEMA_DEFINE(record_journal, RECORD_JOURNAL);
 SCHEMA_DEFINE(record_xattr, RECORD_XATTR);
 SCHEMA_DEFINE(record_session, RECORD_SESSION);

@@ -561,10 +561,15 @@ def sync_error(d):
     raise AssertionError("fsync says that it is stored")
 
 
-if len(sys.argv) < 2:
-    print(" ".join(CASES))
-elif sys.argv[1].startswith("--"):
-    globals()[sys.argv[1][2:].replace("-", "_")](sys.argv[2])
-else:
-    os.umask(0o022)
-    CASES[sys.argv[1]](sys.argv[2])
+def main():
+    if len(sys.argv) < 2:
+        print(" ".join(CASES))
+    elif sys.argv[1].startswith("--"):
+        globals()[sys.argv[1][2:].replace("-", "_")](sys.argv[2])
+    else:
+        os.umask(0o022)
+        CASES[sys.argv[1]](sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()

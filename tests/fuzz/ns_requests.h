@@ -165,8 +165,9 @@ static inline uint64_t fuzz_session(struct fuzz_ns *world, const struct fuzz_sou
 static inline struct meta_request fuzz_request(struct fuzz_ns *world,
                                                const struct fuzz_source *from, struct buf *body)
 {
-    static const uint8_t often[] = {META_COMMIT, META_COMMIT,  META_CREATE, META_MKDIR, META_RENAME,
-                                    META_SETTLE, META_SETATTR, META_UNLINK, META_LINK};
+    static const uint8_t often[] = {META_COMMIT, META_COMMIT,    META_CREATE,     META_MKDIR,
+                                    META_RENAME, META_SETTLE,    META_SETATTR,    META_UNLINK,
+                                    META_LINK,   META_FALLOCATE, META_COPY_RANGE, META_TMPFILE};
     struct record_session record = {0};
     struct meta_request request = {
         .op = from->below(2) ? often[from->below(ARRAY_SIZE(often))]
@@ -187,6 +188,7 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
         .size = from->number(UINT64_MAX),
         .offset = from->number(UINT64_MAX),
         .count = (uint32_t)from->number(UINT32_MAX),
+        .offset2 = from->below(2) ? from->below(64) * 4096 : from->number(UINT64_MAX),
         .data = from->bytes(KiB(70)),
         .stamp_time = world->ns.volume.time + from->below(1000),
     };
@@ -201,6 +203,13 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
         fuzz_settles(world, from, request.session, body);
         request.ino = fuzz_ino(world, from);
         request.data = buf_slice(body);
+    } else if ((request.op == META_FALLOCATE || request.op == META_COPY_RANGE) &&
+               from->below(5) != 0) { /* where files have data */
+        request.ino = fuzz_ino(world, from);
+        request.ino2 = from->below(4) == 0 ? request.ino : fuzz_ino(world, from);
+        request.mode = (uint32_t)from->below(32);
+        request.offset = from->below(64) * 2048;
+        request.size = from->below(64) * 2048;
     } else if (request.op == META_ORPHAN_FREE || request.op == META_CHUNKS_DELETED) {
         for (uint64_t i = from->below(4); i > 0; i--) {
             chunk_ids_append(body, fuzz_ino(world, from), from->below(40));

@@ -22,6 +22,7 @@
 struct cell {
     uint64_t seq;
     uint32_t off;
+    bool reserved; /* allocated, and nothing is stored there */
 };
 
 struct xattr_model {
@@ -33,8 +34,9 @@ struct node {
     uint64_t ino;
     uint32_t mode, nlink, uid, gid;
     uint64_t size;
-    uint64_t mtime, ctime;
+    uint64_t atime, mtime, ctime;
     bool is_inline, gone;
+    bool linkable; /* made without a name, and may get one */
     struct node *parent;
     struct node *entries[NAMES]; /* by name number */
     struct cell *cells;
@@ -111,11 +113,38 @@ static inline struct node *model_make(struct model *model, struct node *dir, uns
         node->mode |= S_ISDIR(mode) ? S_ISGID : 0;
     }
     node->cells = mem_zalloc(FILE_MAX * sizeof(*node->cells));
+    node->atime = model->now;
     model_touch(model, node);
+    if (name == NAMES) { /* without a name */
+        node->nlink = 0;
+        return node;
+    }
     model_touch(model, dir);
     dir->entries[name] = node;
     dir->nlink += S_ISDIR(mode) ? 1 : 0;
     return node;
+}
+
+/* What a rename leaves behind that was asked to. */
+static inline void model_whiteout(struct model *model, struct node *dir, unsigned name,
+                                  const struct user *user)
+{
+    struct node *node = model_make(model, dir, NAMES, user, S_IFCHR);
+
+    model->next_ino++;
+    node->gid = user->gid;
+    node->nlink = 1;
+    dir->entries[name] = node;
+}
+
+static inline uint64_t model_reserved(const struct node *node)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < FILE_MAX; i++) {
+        bytes += node->cells[i].reserved;
+    }
+    return bytes;
 }
 
 static inline bool model_empty(const struct node *dir)

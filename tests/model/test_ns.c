@@ -11,106 +11,11 @@
 #include "chunkstore/chunk_proto.h"
 #include "meta/limits.h"
 #include "meta/ns.h"
-#include "tests/model/ns_array.h"
-#include "tests/model/ns_model.h"
+#include "tests/model/ns_more.h"
+#include "tests/model/ns_world.h"
 
 #include <errno.h>
 #include <stdio.h>
-
-#define SESSION 1
-
-/* ---- both ---- */
-
-struct world {
-    struct rng rng;
-    struct kv_array array, replica;
-    struct ns ns, twin;
-    struct model *model;
-    const struct user *user;
-    struct meta_request request;
-    uint64_t seq, index, chunk;
-    uint64_t reserved_from, reserved_to; /* inode numbers of ours */
-    const struct meta_reply *reply;
-    bool sole;
-};
-
-static const char names[NAMES][4] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
-
-/* The leader's stamp, or half of the time the client's, which may be earlier or later. */
-static void take_time(struct world *world, struct meta_request *request)
-{
-    request->stamp_time = 1000 + world->index;
-    world->model->now = request->stamp_time;
-    if (rng_percent(&world->rng, 50)) {
-        request->flags |= META_CLIENT_TIME;
-        request->ctime = 1 + rng_below(&world->rng, 2 * request->stamp_time);
-        world->model->now = request->ctime;
-    }
-}
-
-static int apply(struct world *world)
-{
-    struct meta_request *request = &world->request;
-
-    world->index++;
-    request->session = SESSION;
-    request->seq = ++world->seq;
-    request->low_water = world->seq > 5 ? world->seq - 5 : 1;
-    request->uid = world->user->uid;
-    request->gid = world->user->gid;
-    take_time(world, request);
-    request->flags |= world->sole ? META_SOLE_SESSION : 0;
-    world->reply = ns_apply(&world->twin, request, world->index);
-    world->reply = ns_apply(&world->ns, request, world->index);
-    if (rng_below(&world->rng, 8) == 0) { /* sent again: the same answer, no other effect */
-        cleanup(buf_deinit) struct buf first = {0};
-        cleanup(buf_deinit) struct buf second = {0};
-
-        meta_reply_encode(world->reply, &first);
-        world->reply = ns_apply(&world->ns, request, world->index);
-        meta_reply_encode(world->reply, &second);
-        assert_true(slice_equal(buf_slice(&first), buf_slice(&second)));
-    }
-    return -(int)world->reply->error;
-}
-
-static struct node *any_node(struct world *world)
-{
-    unsigned recent = world->model->count < 40 ? world->model->count : 40;
-
-    if (rng_below(&world->rng, 3) == 0) {
-        return &world->model->nodes[rng_below(&world->rng, world->model->count)];
-    }
-    return &world->model->nodes[world->model->count - 1 - rng_below(&world->rng, recent)];
-}
-
-static struct node *any_dir(struct world *world)
-{
-    for (int i = 0; i < 20; i++) {
-        struct node *node = any_node(world);
-
-        if (S_ISDIR(node->mode) || rng_below(&world->rng, 30) == 0) {
-            return node;
-        }
-    }
-    return &world->model->nodes[0];
-}
-
-/* Mostly a name that is there. */
-static unsigned any_name(struct world *world, const struct node *dir)
-{
-    unsigned name = (unsigned)rng_below(&world->rng, NAMES);
-
-    for (int i = 0; i < 6 && dir->entries[name] == NULL && i != 5; i++) {
-        name = (unsigned)rng_below(&world->rng, NAMES);
-    }
-    return name;
-}
-
-static int dir_error(const struct node *dir)
-{
-    return dir->gone ? -ESTALE : !S_ISDIR(dir->mode) ? -ENOTDIR : 0;
-}
 
 static int model_parent(struct world *world, const struct node *dir, unsigned name)
 {
@@ -206,7 +111,7 @@ static void do_link(struct world *world)
     int expected = file->gone ? -ESTALE : model_parent(world, dir, name);
 
     if (expected == 0) {
-        expected = S_ISDIR(file->mode) ? -EPERM : file->nlink == 0 ? -ENOENT : 0;
+        expected = S_ISDIR(file->mode) ? -EPERM : file->nlink == 0 && !file->linkable ? -ENOENT : 0;
     }
     world->request = (struct meta_request){
         .op = META_LINK, .ino = dir->ino, .ino2 = file->ino, .name = slice_text(names[name])};
@@ -214,6 +119,7 @@ static void do_link(struct world *world)
     if (expected == 0) {
         dir->entries[name] = file;
         file->nlink++;
+        file->linkable = false;
         file->ctime = world->model->now;
         model_touch(world->model, dir);
     }
@@ -350,7 +256,10 @@ static void do_rename(struct world *world)
     struct node *to_dir = rng_percent(&world->rng, 40) ? from_dir : any_dir(world);
     unsigned name[2] = {any_name(world, from_dir), any_name(world, to_dir)};
     uint64_t kind = rng_below(&world->rng, 5);
-    uint32_t flags = kind == 0 ? META_NOREPLACE : kind == 1 ? META_EXCHANGE : 0;
+    uint32_t flags = kind == 0   ? META_NOREPLACE
+                     : kind == 1 ? META_EXCHANGE
+                     : kind == 2 ? META_WHITEOUT
+                                 : 0;
     int expected = rename_expected(world, from_dir, to_dir, name, flags);
 
     world->request = (struct meta_request){.op = META_RENAME,
@@ -362,6 +271,9 @@ static void do_rename(struct world *world)
     assert_int_equal(apply(world), expected > 0 ? 0 : expected);
     if (expected == 0) {
         rename_model(world, from_dir, to_dir, name, flags == META_EXCHANGE);
+        if (flags == META_WHITEOUT) {
+            model_whiteout(world->model, from_dir, name[0], world->user);
+        }
     }
 }
 
@@ -372,6 +284,14 @@ static void model_truncate(struct node *node, uint64_t size)
     }
     node->size = size;
     node->is_inline |= size == 0;
+}
+
+/* The whole contents are replaced by `length` bytes; what is reserved behind them stays. */
+static void model_replace(struct node *node, uint32_t length)
+{
+    for (uint32_t i = 0; i < FILE_MAX; i++) {
+        node->cells[i] = (struct cell){.reserved = i >= length && node->cells[i].reserved};
+    }
 }
 
 static void do_setattr(struct world *world)
@@ -495,7 +415,7 @@ static void do_commit(struct world *world)
         commit.inline_data = slice_make(bytes, length);
         send_commit(world, &commit, expected);
         if (expected == 0) {
-            model_truncate(node, 0);
+            model_replace(node, length);
             node->is_inline = true;
             for (uint32_t i = 0; i < length; i++) {
                 node->cells[i].off = bytes[0];
@@ -726,7 +646,7 @@ static uint64_t check_file(struct world *world, const struct node *node)
         for (size_t i = 0; i < FILE_MAX; i++) {
             assert_int_equal(i < reply->data.size ? reply->data.data[i] : 0, node->cells[i].off);
         }
-        assert_int_equal(attr.blocks, (reply->data.size + 511) / 512);
+        assert_int_equal(attr.blocks, (reply->data.size + model_reserved(node) + 511) / 512);
         return reply->data.size;
     }
     while (reader.at < reader.end) {
@@ -748,7 +668,8 @@ static uint64_t check_file(struct world *world, const struct node *node)
     for (; at < FILE_MAX; at++) {
         assert_int_equal(node->cells[at].seq, 0);
     }
-    assert_int_equal(attr.blocks, (bytes + 511) / 512);
+    assert_int_equal(attr.blocks, (bytes + model_reserved(node) + 511) / 512);
+    check_seek(world, node);
     return bytes;
 }
 
@@ -828,7 +749,7 @@ static void check_inodes(struct world *world, unsigned files)
 
 static void check_all(struct world *world)
 {
-    uint64_t bytes = 0, inodes = 0, orphans = 0;
+    uint64_t bytes = 0, inodes = 0, orphans = 0, reserved = 0;
     unsigned files = 0;
 
     for (unsigned i = 0; i < world->model->count; i++) {
@@ -850,6 +771,7 @@ static void check_all(struct world *world)
         assert_int_equal(attr.gid, node->gid);
         assert_int_equal(attr.ctime, node->ctime);
         assert_int_equal(attr.mtime, node->mtime);
+        assert_int_equal(attr.atime, node->atime);
         if (S_ISDIR(node->mode) && node->nlink > 0) {
             assert_int_equal(attr.parent, node->parent->ino);
         }
@@ -859,12 +781,14 @@ static void check_all(struct world *world)
             check_dir(world, node);
         } else if (S_ISREG(node->mode)) {
             bytes += check_file(world, node);
+            reserved += model_reserved(node);
             files += node->nlink > 0;
         }
     }
     assert_int_equal(world->ns.volume.inodes, inodes);
     assert_int_equal(world->ns.volume.orphans, orphans);
     assert_int_equal(world->ns.volume.used_bytes, bytes);
+    assert_int_equal(world->ns.volume.reserved_bytes, reserved);
     check_chunks(world);
     check_inodes(world, files);
     assert_int_equal(world->array.count, world->replica.count);
@@ -897,8 +821,12 @@ static void world_init(struct world *world, uint64_t seed)
     }
     world->index = 3;
     world->model = mem_zalloc(sizeof(*world->model));
-    world->model->nodes[0] = (struct node){
-        .ino = META_ROOT_INO, .mode = S_IFDIR | 0755, .nlink = 2, .mtime = 1, .ctime = 1};
+    world->model->nodes[0] = (struct node){.ino = META_ROOT_INO,
+                                           .mode = S_IFDIR | 0755,
+                                           .nlink = 2,
+                                           .atime = 1,
+                                           .mtime = 1,
+                                           .ctime = 1};
     world->model->nodes[0].parent = &world->model->nodes[0];
     world->model->count = 1;
 }
@@ -920,7 +848,7 @@ static void one_op(struct world *world)
     world->user =
         &users[rng_below(&world->rng, 2) == 0 ? 0 : rng_below(&world->rng, ARRAY_SIZE(users))];
     world->model->next_ino = world->ns.volume.next_ino;
-    switch (rng_below(&world->rng, 18)) {
+    switch (rng_below(&world->rng, 24)) {
     case 0:
     case 1:
     case 2:
@@ -952,6 +880,17 @@ static void one_op(struct world *world)
     case 14:
     case 15:
         do_settle(world);
+        break;
+    case 16:
+    case 17:
+        do_fallocate(world);
+        break;
+    case 18:
+    case 19:
+        do_copy_range(world);
+        break;
+    case 20:
+        do_tmpfile(world);
         break;
     default:
         do_read(world);

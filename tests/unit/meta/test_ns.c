@@ -5,64 +5,9 @@
 #include "chunkstore/chunk_proto.h"
 #include "meta/limits.h"
 #include "meta/ns.h"
-#include "tests/model/ns_array.h"
+#include "tests/unit/meta/ns_fixture.h"
 
 #include <errno.h>
-
-struct fixture {
-    struct kv_array array;
-    struct ns ns;
-    uint64_t session, seq, index;
-    const struct meta_reply *reply;
-};
-
-static void setup(struct fixture *f)
-{
-    uint8_t data[32] = {1};
-    struct meta_request format = {.op = META_VOLUME_FORMAT, .data = slice_make(data, 32)};
-    struct meta_request open = {.op = META_SESSION_OPEN, .offset = 9};
-
-    *f = (struct fixture){.index = 2};
-    kv_array_init(&f->array);
-    ns_init(&f->ns, &f->array.kv);
-    assert_int_equal(ns_apply(&f->ns, &open, 1)->error, EINVAL); /* not formatted yet */
-    assert_int_equal(ns_apply(&f->ns, &format, 1)->error, 0);
-    assert_int_equal(ns_apply(&f->ns, &format, 1)->error, EEXIST);
-    f->session = ns_apply(&f->ns, &open, 2)->value;
-}
-
-static void teardown(struct fixture *f)
-{
-    ns_deinit(&f->ns);
-    kv_array_deinit(&f->array);
-}
-
-static int own(struct fixture *f, struct meta_request request)
-{
-    request.stamp_time = 100 + ++f->index;
-    f->reply = ns_apply(&f->ns, &request, f->index);
-    return -(int)f->reply->error;
-}
-
-static int apply(struct fixture *f, struct meta_request request)
-{
-    request.session = f->session;
-    request.seq = ++f->seq;
-    return own(f, request);
-}
-
-static int make(struct fixture *f, uint8_t op, const char *name, uint32_t mode, uint64_t *out_ino)
-{
-    struct meta_attr attr = {0};
-    int r = apply(f, (struct meta_request){
-                         .op = op, .ino = META_ROOT_INO, .name = slice_text(name), .mode = mode});
-
-    if (r == 0) {
-        assert_int_equal(meta_attr_decode(&attr, f->reply->attr), 0);
-    }
-    *out_ino = attr.ino;
-    return r;
-}
 
 static void append_extent(struct buf *out, uint64_t offset, uint32_t length, uint64_t session,
                           uint64_t seq, uint32_t at)
@@ -359,8 +304,17 @@ static void test_sticky(void **state)
                                                      .gid = 5,
                                                      .ino = dir,
                                                      .name = slice_text("n"),
-                                                     .mode = S_IFCHR | 0600}),
+                                                     .mode = S_IFCHR | 0600,
+                                                     .rdev = 259}),
                      -EPERM);
+    /* But a whiteout is none. */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_MKNOD,
+                                                     .uid = 5,
+                                                     .gid = 5,
+                                                     .ino = dir,
+                                                     .name = slice_text("n"),
+                                                     .mode = S_IFCHR | 0600}),
+                     0);
     teardown(&f);
 }
 
@@ -415,11 +369,10 @@ static void test_xattrs(void **state)
                                                      .data = slice_make(large, sizeof(large))}),
                      0);
     assert_int_equal(ns_read(&f.ns, &get, 1)->data.size, sizeof(large));
-    assert_int_equal(
-        apply(&f, (struct meta_request){.op = META_SETXATTR,
-                                        .ino = ino,
-                                        .name = slice_text("system.posix_acl_access")}),
-        -EOPNOTSUPP);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
+                                                     .ino = ino,
+                                                     .name = slice_text("system.other")}),
+                     -EOPNOTSUPP);
     assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
                                                      .ino = ino,
                                                      .uid = 9,
