@@ -264,7 +264,7 @@ static void status_health(const struct meta_server *server, const struct raft_no
     for (unsigned i = 0; i < raft->peer_count; i++) {
         member_down |= raft->peers[i].id != server->identity.node_id &&
                        age_ms(server, raft->peers[i].heard_ns) > META_SERVER_DOWN_NS / NS_PER_MS;
-        repairing |= raft->peers[i].repairing;
+        repairing |= raft->peers[i].repairing && raft->peers[i].voter;
     }
     for (unsigned i = 0; i < server->server_count; i++) {
         const struct meta_chunk_server *chunk = &server->servers[i];

@@ -50,7 +50,9 @@ struct raft_message {
     uint64_t stamp; /* the leader's clock when it sent what is answered */
     bool reject;
     bool force;
-    bool repair; /* APPEND_RESPONSE: our log was damaged, this is no acknowledgement */
+    bool repair; /* APPEND_RESPONSE, HEARTBEAT_RESPONSE: our log was damaged or begins with nothing;
+                    this is no acknowledgement, and we may have forgotten earlier ones */
+    bool voter;  /* APPEND, HEARTBEAT: the sender's set counts the receiver's vote */
     bool after_save;
     struct slice address; /* VOTE, PRE_VOTE, HEARTBEAT: where the answer goes when the sender is not
                              known; the owner fills it in */
@@ -120,7 +122,7 @@ struct raft_progress {
     enum raft_progress_state state;
     uint64_t match;
     uint64_t next;
-    bool repairing;    /* its log was damaged: match says what it holds, and does not count */
+    bool repairing;    /* message.repair of its last answer: match does not count */
     bool paused;       /* PROBE: one append is under way */
     uint64_t acked;    /* newest stamp it answered in this term */
     uint64_t heard_ns; /* when it last answered in this term */

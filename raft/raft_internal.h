@@ -27,8 +27,8 @@ void raft_note_entry(struct raft *raft, uint64_t index, struct slice command);
 void raft_members_truncated(struct raft *raft);
 /* Entries up to `index` are about to leave the memory. */
 void raft_members_compact(struct raft *raft, uint64_t index);
-/* We join, and these entries say that we have been a voter. */
-bool raft_lost_identity(const struct raft *raft, const struct raft_message *message);
+/* A leader's message to us: we join, and our vote is counted already. We are lost then. */
+bool raft_lost_identity(struct raft *raft, const struct raft_message *message);
 int raft_propose_change(struct raft *raft, const struct raft_change *change);
 
 /* raft_election.c */

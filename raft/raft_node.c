@@ -483,7 +483,8 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
     memcpy(log_config.cluster_uuid, config->identity->cluster_uuid,
            sizeof(log_config.cluster_uuid));
     r = first_members(config, &members);
-    log_config.may_repair = members.count != 1; /* another member has what is damaged */
+    log_config.may_repair = members.count == 0 || raft_members_voters(&members) >
+                                                      1; /* another voter has what is damaged */
     if (r == 0) {
         r = raft_log_open(&node->log, node->env, &log_config, &recovered);
     }

@@ -111,6 +111,7 @@ static bool send_append(struct raft *raft, unsigned slot, bool even_empty)
     message->index = progress->next - 1;
     message->log_term = log_term;
     message->commit = raft->commit;
+    message->voter = raft_is_voter(raft, slot);
     message->stamp = raft_next_stamp(raft);
     message->entries = raft_tail_at(&raft->tail, progress->next);
     message->entry_count = count;
@@ -152,6 +153,7 @@ void raft_beat(struct raft *raft)
         }
         message = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT, raft->members.list[i].id);
         message->commit = min_u64(raft->commit, raft->progress[i].match);
+        message->voter = raft_is_voter(raft, i);
         message->stamp = raft_next_stamp(raft);
     }
     raft->beat_ns = raft->now_ns;
@@ -300,7 +302,8 @@ int raft_on_transfer(struct raft *raft, uint32_t to)
     if (slot < 0 || to == raft->id || !raft_is_voter(raft, (unsigned)slot)) {
         return -EINVAL;
     }
-    if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot)) {
+    if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot) ||
+        raft->progress[slot].repairing) {
         return -EHOSTDOWN;
     }
     raft->transfer_to = raft->members.list[slot].id;
@@ -375,6 +378,13 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
     transfer_progress(raft, slot);
 }
 
+/* A follower that answers heartbeats: is what was sent to it lost, or what it had? */
+static bool needs_probe(const struct raft *raft, const struct raft_progress *progress)
+{
+    return progress->inflight_count > 0 ? raft->now_ns - progress->moved_ns > RAFT_RESEND_NS
+                                        : progress->repairing;
+}
+
 void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *message)
 {
     struct raft_progress *progress;
@@ -388,13 +398,13 @@ void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *me
         raft->snapshot_to = message->from;
         return;
     }
+    raft_repair_heard(progress, message);
     progress->paused = false;
-    if (progress->state == RAFT_PROGRESS_REPLICATE && progress->inflight_count > 0 &&
-        raft->now_ns - progress->moved_ns > RAFT_RESEND_NS) {
+    if (progress->state == RAFT_PROGRESS_REPLICATE && needs_probe(raft, progress)) {
         become_probe(progress, progress->match + 1);
         progress->moved_ns = raft->now_ns;
     }
-    if (progress->match < raft_last(raft)) {
+    if (progress->match < raft_last(raft) || progress->repairing) {
         raft_replicate(raft, slot, progress->state == RAFT_PROGRESS_PROBE);
     }
 }
@@ -441,6 +451,12 @@ static void follow(struct raft *raft, const struct raft_message *message)
     raft_arm_election(raft);
 }
 
+/* The leader may count on entries that we do not have. */
+static bool forgets(const struct raft *raft)
+{
+    return raft->repair || raft->joining;
+}
+
 static struct raft_message *answer_append(struct raft *raft, const struct raft_message *message,
                                           uint64_t index)
 {
@@ -448,7 +464,7 @@ static struct raft_message *answer_append(struct raft *raft, const struct raft_m
 
     answer->index = index;
     answer->stamp = message->stamp;
-    answer->repair = raft->repair;
+    answer->repair = forgets(raft);
     answer->after_save = true;
     return answer;
 }
@@ -509,11 +525,11 @@ void raft_on_append(struct raft *raft, const struct raft_message *message)
         return; /* two leaders in one term, or terms that go back: not a member's words */
     }
     if (raft_lost_identity(raft, message)) {
-        raft->lost = true;
         return;
     }
     follow(raft, message);
     if (message->index < raft->commit) {
+        raft_repair_progress(raft, message->term, raft->commit);
         answer_append(raft, message, raft->commit);
         return;
     }
@@ -537,15 +553,16 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
 {
     struct raft_message *answer;
 
-    if (raft->role == RAFT_LEADER) {
+    if (raft->role == RAFT_LEADER || raft_lost_identity(raft, message)) {
         return;
     }
     follow(raft, message);
-    if (!raft->repair) { /* else the leader may count on entries that we have lost */
+    if (!forgets(raft)) {
         raft_set_commit(raft, max_u64(raft->commit, min_u64(message->commit, raft_last(raft))));
     }
     answer = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT_RESPONSE, message->from);
     answer->stamp = message->stamp;
+    answer->repair = forgets(raft);
 }
 
 void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
@@ -569,7 +586,7 @@ void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
     if (raft->role == RAFT_FOLLOWER && raft->leader != 0 && !raft->lost) {
         answer = raft_emit(raft, RAFT_MESSAGE_APPEND_RESPONSE, raft->leader);
         answer->index = raft->commit;
-        answer->repair = raft->repair;
+        answer->repair = forgets(raft);
         answer->after_save = true;
     }
 }
