@@ -135,6 +135,7 @@ static void on_tick(struct env_timer *timer)
     struct meta_server *server = container_of(timer, struct meta_server, tick);
 
     server_close_retired(server);
+    server_members_note(server);
     server_checkpoint_if_due(server);
     if (server->leader) {
         server_members_record(server);

@@ -456,7 +456,7 @@ static int first_members(const struct raft_node_config *config, struct raft_memb
     int r = 0;
 
     *out_members = (struct raft_members){0};
-    if (config->members != NULL && config->members->count > 0) {
+    if (config->members != NULL) {
         *out_members = *config->members;
     } else if (!config->joining) {
         for (unsigned i = 0; r == 0 && i < config->peer_count; i++) {

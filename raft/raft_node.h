@@ -29,12 +29,14 @@ struct raft_node_config {
     /* Copied. Without `members`: the group, ourselves included; with them: addresses that are newer
      * than theirs. */
     const struct raft_peer_config *peers;
-    unsigned peer_count;                /* 1..RAFT_MEMBERS_MAX */
-    const struct raft_members *members; /* that the state machine's checkpoint holds; NULL = none */
-    bool joining;                       /* we were never in the group; `peers` are not it */
-    uint64_t applied_index;             /* what the state machine's checkpoint holds */
-    uint64_t applied_term;              /* term of that entry */
-    uint64_t log_segment_bytes;         /* 0 = RAFT_LOG_SEGMENT_BYTES */
+    unsigned peer_count; /* 1..RAFT_MEMBERS_MAX */
+    /* That the state machine's checkpoint holds. NULL: none, `peers` are the group; an empty set:
+     * the log or a leader will tell. */
+    const struct raft_members *members;
+    bool joining;               /* we were never in the group; `peers` are not it */
+    uint64_t applied_index;     /* what the state machine's checkpoint holds */
+    uint64_t applied_term;      /* term of that entry */
+    uint64_t log_segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
 };
 
 /* The state after the entry (index, term). */
