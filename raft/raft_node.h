@@ -95,7 +95,7 @@ struct raft_link {
     struct rpc_peer peer;
     bool was_up; /* connected since it was last reported unreachable */
     bool closing;
-    uint64_t guest_until_ns; /* not a member */
+    uint64_t guest_until_ns; /* not a member; 0 = a member, or one that has just gone */
 };
 
 /* What waits until the log is durable up to a ticket: a message, or (to is 0) the news for the core

@@ -163,6 +163,9 @@ static void check_votes(void)
     assert_true(raft_may_vote(joiner()));
     assert_int_equal(world.servers[JOINER]->members.count, ALL);
     assert_true(world.servers[JOINER]->tree->applied_index == leader()->tree->applied_index);
+    list_for_each (at, &world.servers[JOINER]->raft.links) { /* those it met are members now */
+        assert_true(list_entry(at, struct raft_link, list_node)->guest_until_ns == 0);
+    }
 }
 
 static void restart_joiner(enum sim_crash_kind kind)
