@@ -32,3 +32,11 @@ static inline bool slice_equal(struct slice a, struct slice b)
 {
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
+
+/* Does `slice` begin with `prefix`, and go on behind it? */
+static inline bool slice_goes_on(struct slice slice, const char *prefix)
+{
+    size_t size = strlen(prefix);
+
+    return slice.size > size && memcmp(slice.data, prefix, size) == 0;
+}

@@ -60,7 +60,7 @@ static void drop_stale_peers(struct chunk_client *client)
     }
 }
 
-void chunk_client_set_map(struct chunk_client *client, const struct cluster_map *map)
+static void take_map(struct chunk_client *client, const struct cluster_map *map)
 {
     cleanup(buf_deinit) struct buf bytes = {0};
     struct cluster_map copy;
@@ -82,6 +82,12 @@ void chunk_client_set_map(struct chunk_client *client, const struct cluster_map 
     }
 }
 
+void chunk_client_set_map(struct chunk_client *client, const struct cluster_map *map)
+{
+    client->map_told_ns = env_now(client->env);
+    take_map(client, map);
+}
+
 void client_map_reply(struct chunk_client *client, struct slice body)
 {
     struct chunk_heartbeat_reply reply;
@@ -89,7 +95,7 @@ void client_map_reply(struct chunk_client *client, struct slice body)
 
     if (chunk_heartbeat_reply_decode(&reply, body) == 0 && reply.map.size > 0 &&
         cluster_map_decode(&map, reply.map) == 0) {
-        chunk_client_set_map(client, &map);
+        take_map(client, &map);
         cluster_map_deinit(&map);
     }
     if (client->map_stale != NULL) {
@@ -136,6 +142,22 @@ unsigned client_owners(struct chunk_client *client, struct chunk_id id,
 
         if (owner != 0) {
             out_owners[count++] = owner;
+        }
+    }
+    return count;
+}
+
+unsigned client_holders(struct chunk_client *client, struct chunk_id id,
+                        uint32_t out_holders[CHUNK_HOLDERS_MAX])
+{
+    unsigned count = client_owners(client, id, out_holders);
+    uint32_t partition = placement_partition(&client->map, id.session, id.seq);
+
+    for (unsigned i = 0; count > 0 && i < CHUNK_REPLICAS; i++) {
+        uint32_t from = client->map.from[partition][i];
+
+        if (from != 0) {
+            out_holders[count++] = from;
         }
     }
     return count;

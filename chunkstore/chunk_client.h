@@ -4,7 +4,7 @@
  *
  * A chunk is done at W durable copies; the client goes on with the third in the background, or
  * leaves a hint with a server that has a copy. A read takes one copy whose checksums verify, tries
- * the others when it does not, and asks the bad server to repair itself.
+ * the other holders when it does not, and asks the bad server to repair itself.
  */
 #include "base/op.h"
 #include "chunkstore/placement.h"
@@ -21,7 +21,8 @@ struct chunk_client {
     struct cluster_map map; /* owned copy, replaced by chunk_client_set_map */
     struct map peers;       /* server id -> struct chunk_peer (latency, health) */
     unsigned write_quorum;
-    /* The map in use is older than a server's, or empty: fetch a newer one; may be NULL. */
+    uint64_t map_told_ns; /* when the metadata service last said what its map is */
+    /* The map in use may be old: have chunk_client_set_map called; may be NULL. */
     void (*map_stale)(struct chunk_client *client);
     void *data;
     uint64_t put_count, get_count, read_fallbacks, read_repairs, degraded_puts; /* counters */
@@ -32,7 +33,7 @@ void chunk_client_init(struct chunk_client *client, struct env *env,
                        const struct rpc_identity *identity, unsigned write_quorum);
 /* Drops all connections; calls in flight end with -ECANCELED. */
 void chunk_client_deinit(struct chunk_client *client);
-/* Takes over a copy of `map` if it is newer than the one in use. */
+/* What the metadata service's map is now: takes over a copy if it is newer than the one in use. */
 void chunk_client_set_map(struct chunk_client *client, const struct cluster_map *map);
 
 /* Plain bytes in; checksums and compression happen inside. The bytes named by iov stay untouched

@@ -1,12 +1,13 @@
 /*
- * chunk_get: read a range of a chunk from the best owner.
+ * chunk_get: read a range of a chunk from the best holder.
  *
  *     ASK --> WAIT --> (a copy that verifies) --> finish
  *      ^       |
  *      +-------+ too slow: ask another as well; failed: ask the next, at last back off
  *
- * NotFound from every owner is the verdict -ERR_NOT_FOUND. A server whose copy is missing or
- * damaged is told to repair itself once another one had it.
+ * NotFound from every holder is the verdict -ERR_NOT_FOUND, once the metadata service has said that
+ * our map is the newest. A server whose copy is missing or damaged is told to repair itself once
+ * another one had it.
  */
 #include "base/assert.h"
 #include "base/buggify.h"
@@ -34,9 +35,11 @@ struct get_slot {
 struct chunk_get_impl {
     struct client_op base;
     struct buf body;
-    struct get_slot slots[CHUNK_REPLICAS];
+    struct get_slot slots[CHUNK_HOLDERS_MAX];
     unsigned slot_count;
     uint64_t hedge_ns;
+    uint64_t epoch;   /* of the map that the slots are by */
+    uint64_t gone_ns; /* when the last holder said NotFound; 0 = one has not */
     bool found;
 };
 
@@ -126,22 +129,24 @@ static void send_to(struct chunk_get *get, struct get_slot *slot, struct chunk_p
     rpc_call_start(&peer->rpc, &slot->call);
 }
 
-/* Keeps what is known of owners that are still owners. */
+/* What a holder by an older map said does not count: it may have got the chunk since. */
 static void refresh_slots(struct chunk_get *get)
 {
     struct chunk_get_impl *impl = get->impl;
-    uint32_t owners[CHUNK_REPLICAS];
-    unsigned count = client_owners(impl->base.client, get->id, owners);
+    uint32_t holders[CHUNK_HOLDERS_MAX];
+    unsigned count = client_holders(impl->base.client, get->id, holders);
 
     for (unsigned i = 0; i < impl->slot_count; i++) {
         if (impl->slots[i].sent) {
             return; /* not while calls point here */
         }
     }
+    if (impl->epoch == impl->base.client->map.epoch) {
+        return;
+    }
+    impl->epoch = impl->base.client->map.epoch;
     for (unsigned i = 0; i < count; i++) {
-        if (impl->slots[i].server != owners[i]) {
-            impl->slots[i] = (struct get_slot){.server = owners[i]};
-        }
+        impl->slots[i] = (struct get_slot){.server = holders[i]};
     }
     impl->slot_count = count;
 }
@@ -154,7 +159,7 @@ static bool better(const struct chunk_peer *a, const struct chunk_peer *b)
     return a->latency_ns < b->latency_ns;
 }
 
-/* The best owner that was not asked since its last failure, or NULL. */
+/* The best holder that was not asked since its last failure, or NULL. */
 static struct get_slot *best_slot(struct chunk_get *get, uint64_t now)
 {
     struct chunk_client *client = get->impl->base.client;
@@ -191,14 +196,33 @@ static bool not_found_anywhere(const struct chunk_get_impl *impl)
     return impl->slot_count > 0;
 }
 
-/* -ERR_NOT_FOUND, -EINVAL or -ERR_CORRUPT when no owner can do better, 0 otherwise. */
-static int final_failure(const struct chunk_get_impl *impl)
+/* Everybody says NotFound. True: by the newest map; else that is asked for. */
+static bool is_gone(struct chunk_get_impl *impl)
+{
+    struct chunk_client *client = impl->base.client;
+
+    if (impl->epoch != client->map.epoch) {
+        return false;
+    }
+    if (client->map_stale == NULL || (impl->gone_ns != 0 && client->map_told_ns > impl->gone_ns)) {
+        return true;
+    }
+    if (impl->gone_ns == 0) {
+        impl->gone_ns = env_now(impl->base.env);
+    }
+    client->map_stale(client);
+    return false;
+}
+
+/* -ERR_NOT_FOUND, -EINVAL or -ERR_CORRUPT when no holder can do better, 0 otherwise. */
+static int final_failure(struct chunk_get_impl *impl)
 {
     int failure = 0;
 
     if (not_found_anywhere(impl)) {
-        return -ERR_NOT_FOUND;
+        return is_gone(impl) ? -ERR_NOT_FOUND : 0;
     }
+    impl->gone_ns = 0;
     for (unsigned i = 0; i < impl->slot_count; i++) {
         int r = impl->slots[i].failure;
 

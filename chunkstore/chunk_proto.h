@@ -89,8 +89,10 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
 /* Partitions [first, first + count). */
 
 #define CHUNK_DIGEST_REPLY(F)                               \
-    F(bytes, digests,     KiB(64),                 1)
-/* Per partition: u64 LE XOR of chunk_id_hash, u64 LE count. */
+    F(bytes, digests,     KiB(64),                 1)       \
+    F(u64,   epoch,       0,                       2)
+/* Per partition: u64 LE XOR of chunk_id_hash, u64 LE count. epoch: of the map by which puts are
+ * refused; none that was accepted by an older one is still on its way. 0 = not known. */
 
 #define CHUNK_LIST_REQUEST(F)                               \
     F(u32,   partition,   0,                       1)       \
@@ -132,8 +134,10 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
     F(u64,   total_bytes, 0,                       1)       \
     F(u64,   free_bytes,  0,                       1)       \
     F(u32,   health,      0,                       1)       \
-    F(u64,   epoch,       0,                       1)
-/* epoch: of the map that the server has; 0 = none. */
+    F(u64,   epoch,       0,                       1)       \
+    F(bytes, settled,     CHUNK_PARTITIONS / 8,    2)
+/* epoch: of the map that the server has; 0 = none. settled: by that map, where it has all that
+ * those had whose place it takes; a bit for each partition. */
 
 #define CHUNK_HEARTBEAT_REPLY(F)                            \
     F(u64,   epoch,       0,                       1)       \

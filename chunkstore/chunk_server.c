@@ -48,8 +48,12 @@ static void take_map(struct chunk_server *server, struct slice bytes)
         LOG_WARN(server->env, "chunk", "the metadata service sent a map that cannot be decoded");
         return;
     }
+    if (map.epoch > before) {
+        heal_new_map(&server->heal, &server->peers.map, &map);
+    }
     chunk_client_set_map(&server->peers, &map);
     if (map.epoch > before) {
+        server->old_puts = server->puts;
         LOG_INFO(server->env, "chunk", "new cluster map epoch=%" PRIu64 " servers=%u", map.epoch,
                  map.server_count);
         heal_sync_soon(&server->heal);
@@ -78,6 +82,7 @@ static void on_heartbeat_reply(struct rpc_call *call, struct rpc_reply *reply)
 
 static void send_heartbeat(struct chunk_server *server)
 {
+    const struct partition_set *settled = &server->heal.settled;
     const char *address = server->config.advertise;
     struct chunk_heartbeat beat = {
         .server_id = server->config.identity->node_id,
@@ -87,6 +92,7 @@ static void send_heartbeat(struct chunk_server *server)
         .free_bytes = server->store.disk_free,
         .health = chunk_server_health(server),
         .epoch = server->peers.map.epoch,
+        .settled = slice_make(settled->bits, sizeof(settled->bits)),
     };
 
     server->told_health = beat.health;
@@ -119,15 +125,12 @@ bool chunk_server_owns(const struct chunk_server *server, uint32_t partition)
 {
     const struct cluster_map *map = &server->peers.map;
 
-    if (map->epoch == 0 || partition >= map->partition_count) {
-        return map->epoch == 0;
-    }
-    for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
-        if (map->owners[partition][i] == server->config.identity->node_id) {
-            return true;
-        }
-    }
-    return false;
+    return map->epoch == 0 || cluster_map_owns(map, partition, server->config.identity->node_id);
+}
+
+uint64_t chunk_server_put_epoch(const struct chunk_server *server)
+{
+    return server->old_puts == 0 ? server->peers.map.epoch : 0;
 }
 
 void chunk_server_status(const struct chunk_server *server, struct chunk_status *out_status)

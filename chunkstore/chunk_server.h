@@ -34,7 +34,8 @@ struct chunk_server {
     struct buf heartbeat_body;
     bool heartbeat_running;
     uint32_t told_health;
-    unsigned requests; /* being worked on */
+    unsigned requests;       /* being worked on */
+    unsigned puts, old_puts; /* of those; accepted by an older map */
     unsigned deletes;
     unsigned busy; /* whatever must end before the server is gone */
     bool stopping;
@@ -62,4 +63,6 @@ struct rpc_peer *chunk_server_meta(struct chunk_server *server);
 /* It did not help: ask the next one. */
 void chunk_server_meta_next(struct chunk_server *server);
 bool chunk_server_owns(const struct chunk_server *server, uint32_t partition);
+/* The map by which all puts are accepted that are not in the store yet; 0 = by several. */
+uint64_t chunk_server_put_epoch(const struct chunk_server *server);
 uint32_t chunk_server_health(const struct chunk_server *server);

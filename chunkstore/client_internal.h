@@ -41,6 +41,9 @@ bool chunk_peer_unreachable(const struct chunk_peer *peer);
  * asked for. */
 unsigned client_owners(struct chunk_client *client, struct chunk_id id,
                        uint32_t out_owners[CHUNK_REPLICAS]);
+/* Who may have it: the owners, then those whose place they take. */
+unsigned client_holders(struct chunk_client *client, struct chunk_id id,
+                        uint32_t out_holders[CHUNK_HOLDERS_MAX]);
 /* A server said that our map is old; its reply may carry the newer one. */
 void client_map_reply(struct chunk_client *client, struct slice body);
 void client_send_hint(struct chunk_client *client, uint32_t holder, uint32_t target,

@@ -1,5 +1,5 @@
 /*
- * heal: the queue of tasks. A pull reads the whole chunk from one owner after the other and stores
+ * heal: the queue of tasks. A pull reads the whole chunk from one holder after the other and stores
  * it; a hint reads our copy and puts it to its target. At most repairs_max (chunk_settings.h) run
  * at a time.
  */
@@ -15,11 +15,12 @@
 
 #include <errno.h>
 
-#define HEAL_TICK_NS NS_PER_S
-#define HEAL_TRIES   5
+#define HEAL_TICK_NS   NS_PER_S
+#define HEAL_TRIES     5
+#define HEAL_SETTLE_NS (2 * NS_PER_S) /* while a partition has not settled, sync is so often */
 
 /*
- *     pull:  CHECK (our copy, when asked to) --> ASK (next owner) --> STORE --> finish
+ *     pull:  CHECK (our copy, when asked to) --> ASK (next holder) --> STORE --> finish
  *     hint:  CHECK (read our copy) --> PUSH --> finish
  */
 enum { TASK_CHECK, TASK_CHECKED, TASK_ASK, TASK_ASKED, TASK_STORED, TASK_PUSHED };
@@ -32,7 +33,7 @@ struct heal_task {
     struct index_key key;
     uint32_t target; /* 0 = a pull */
     bool replace;
-    unsigned owner; /* next to ask */
+    unsigned holder; /* next to ask */
     unsigned tries;
     struct store_get get;
     struct store_put put;
@@ -85,20 +86,20 @@ static void call_peer(struct heal_task *task, struct chunk_peer *peer, uint16_t 
     rpc_call_start(&peer->rpc, &task->call);
 }
 
-/* Asks the next owner that is not us. False: there is none left. */
+/* Asks the next holder that is not us. False: there is none left. */
 static bool ask_next(struct heal_task *task)
 {
     struct chunk_server *server = task->heal->server;
     struct chunk_id id = {task->key.session, task->key.seq};
     struct chunk_get_request request = {id.session, id.seq, 0, 0, 0};
-    uint32_t owners[CHUNK_REPLICAS];
-    unsigned count = client_owners(&server->peers, id, owners);
+    uint32_t holders[CHUNK_HOLDERS_MAX];
+    unsigned count = client_holders(&server->peers, id, holders);
 
-    while (task->owner < count) {
-        uint32_t owner = owners[task->owner++];
-        struct chunk_peer *peer = client_peer(&server->peers, owner);
+    while (task->holder < count) {
+        uint32_t holder = holders[task->holder++];
+        struct chunk_peer *peer = client_peer(&server->peers, holder);
 
-        if (owner == server->config.identity->node_id || peer == NULL ||
+        if (holder == server->config.identity->node_id || peer == NULL ||
             chunk_peer_unreachable(peer)) {
             continue;
         }
@@ -239,7 +240,7 @@ static void clear_attempt(struct heal_task *task)
     buf_deinit(&task->get.crcs);
     buf_deinit(&task->get.payload);
     buf_deinit(&task->payload);
-    task->owner = 0;
+    task->holder = 0;
 }
 
 static void forget(struct heal_task *task)
@@ -376,6 +377,31 @@ static void requeue(struct heal *heal)
     }
 }
 
+void heal_new_map(struct heal *heal, const struct cluster_map *map, const struct cluster_map *next)
+{
+    for (uint32_t p = 0; p < CHUNK_PARTITIONS; p++) {
+        bool same = p < map->partition_count && p < next->partition_count &&
+                    memcmp(map->owners[p], next->owners[p], sizeof(map->owners[p])) == 0 &&
+                    memcmp(map->from[p], next->from[p], sizeof(map->from[p])) == 0;
+
+        partition_set_put(&heal->settled, p, same && partition_set_has(&heal->settled, p));
+    }
+}
+
+/* Have we got all that we take over? */
+static bool is_settled(const struct heal *heal)
+{
+    const struct cluster_map *map = &heal->server->peers.map;
+
+    for (uint32_t p = 0; p < map->partition_count; p++) {
+        if (cluster_map_from(map, p, heal->server->config.identity->node_id) != 0 &&
+            !partition_set_has(&heal->settled, p)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void on_timer(struct env_timer *timer)
 {
     struct heal *heal = container_of(timer, struct heal, timer);
@@ -384,7 +410,9 @@ static void on_timer(struct env_timer *timer)
     requeue(heal);
     run_tasks(heal);
     if (now >= heal->sync_at_ns && heal_sync_start(heal)) {
-        heal->sync_at_ns = now + heal->server->store.settings.sync_ms * NS_PER_MS;
+        uint64_t pause = heal->server->store.settings.sync_ms * NS_PER_MS;
+
+        heal->sync_at_ns = now + (is_settled(heal) ? pause : min_u64(pause, HEAL_SETTLE_NS));
     }
     env_timer_start(heal->server->env, timer, now + HEAL_TICK_NS);
 }

@@ -6,7 +6,8 @@
  *   hint   a chunk that another owner missed is pushed to it when it can be reached;
  *   sync   (anti-entropy) owners of a partition compare a digest of their ids, and where it differs
  *          the ids; the metadata service says which of them live: live ones are pulled, dead ones
- *          deleted. No tombstones, no clocks;
+ *          deleted. No tombstones, no clocks. A new owner compares with the one whose place it
+ *          takes too, and has settled when that has nothing alive that it has not;
  *   scrub  reads everything slowly and pulls what does not verify.
  */
 #include "chunkstore/chunk_client.h"
@@ -23,8 +24,9 @@ struct heal {
     unsigned running;
     struct env_timer timer;
     uint64_t sync_at_ns;
-    struct heal_sync *sync;   /* running, or NULL */
-    struct heal_scrub *scrub; /* running, or NULL */
+    struct heal_sync *sync;       /* running, or NULL */
+    struct partition_set settled; /* by the map in use */
+    struct heal_scrub *scrub;     /* running, or NULL */
     bool closing;
     uint64_t repairs, hints_delivered, scrubbed_bytes, dropped, syncs, pull_failures; /* counters */
 };
@@ -36,5 +38,7 @@ void heal_stop(struct heal *heal);
 void heal_pull(struct heal *heal, const struct index_key *key, bool replace);
 /* Give `target` our copy. */
 void heal_hint(struct heal *heal, const struct index_key *key, uint32_t target);
+/* `next` is about to replace `map`: partitions with other owners have to settle again. */
+void heal_new_map(struct heal *heal, const struct cluster_map *map, const struct cluster_map *next);
 /* Compare with the other owners soon (the map changed, a server is back). */
 void heal_sync_soon(struct heal *heal);

@@ -5,6 +5,9 @@
  *       ^                    ^  ^                                                         |
  *       +--(none left)-------+  +---------------------(next page, next partition)---------+
  *
+ * A page that shows nothing alive, or perhaps alive, that we miss is clean; a partition whose pages
+ * all are has settled, if the peer had refused late puts before (chunk_digest_reply.epoch).
+ *
  * Ids that only one side has are asked of the metadata service: LIVE and missing here: pulled; DEAD
  * and present here: deleted; UNKNOWN (being written now): left alone. The other side does the same.
  */
@@ -32,6 +35,9 @@ struct heal_sync {
     bool asked_meta;
     struct rpc_call call;
     struct buf body, digests, theirs;
+    uint64_t epoch; /* of our map when the peer was asked */
+    uint64_t peer_epoch;
+    bool clean; /* the partition, so far */
     bool theirs_last;
     int status;
     struct store_scan scan;
@@ -54,6 +60,7 @@ static void on_reply(struct rpc_call *call, struct rpc_reply *reply)
         r = chunk_digest_reply_decode(&digest, reply->body);
         buf_clear(&sync->digests);
         buf_append_slice(&sync->digests, r == 0 ? digest.digests : (struct slice){0});
+        sync->peer_epoch = r == 0 ? digest.epoch : 0;
     } else if (r == 0 && call->opcode == CHUNK_LIST) {
         r = chunk_list_reply_decode(&list, reply->body);
         buf_clear(&sync->theirs);
@@ -79,14 +86,24 @@ static void call_start(struct heal_sync *sync, struct rpc_peer *peer, uint16_t o
     rpc_call_start(peer, &sync->call);
 }
 
-static bool owned_by(const struct cluster_map *map, uint32_t partition, uint32_t server)
+/* Do we take the peer's place in this partition? */
+static bool follows(const struct heal_sync *sync, uint32_t partition)
 {
-    for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
-        if (map->owners[partition][i] == server) {
-            return true;
-        }
+    const struct chunk_server *server = sync->heal->server;
+
+    return cluster_map_from(&server->peers.map, partition, server->config.identity->node_id) ==
+           sync->peer;
+}
+
+/* All that the peer has of the partition was looked at. */
+static void note_settled(struct heal_sync *sync, uint32_t partition)
+{
+    uint64_t epoch = sync->heal->server->peers.map.epoch;
+
+    if (sync->clean && follows(sync, partition) && sync->epoch == epoch &&
+        sync->peer_epoch >= epoch) {
+        partition_set_put(&sync->heal->settled, partition, true);
     }
-    return false;
 }
 
 /* The next reachable server, its digests asked for. False: all were visited. */
@@ -109,6 +126,7 @@ static bool next_peer(struct heal_sync *sync)
         }
         sync->peer = id;
         sync->partition = 0;
+        sync->epoch = map->epoch;
         buf_clear(&sync->body);
         chunk_digest_request_encode(&request, &sync->body);
         call_start(sync, &peer->rpc, CHUNK_DIGEST);
@@ -117,7 +135,8 @@ static bool next_peer(struct heal_sync *sync)
     return false;
 }
 
-/* The next partition that both own and whose digests differ. False: none is left. */
+/* The next partition whose digests differ, that both own or that we take over. False: none is left.
+ */
 static bool next_partition(struct heal_sync *sync)
 {
     struct chunk_server *server = sync->heal->server;
@@ -132,11 +151,16 @@ static bool next_partition(struct heal_sync *sync)
         uint32_t p = sync->partition++;
         const uint8_t *at = sync->digests.data + (size_t)p * 16;
 
-        if (owned_by(map, p, sync->peer) && chunk_server_owns(server, p) &&
-            (bytes_get_le64(at) != totals->hash[p] || bytes_get_le64(at + 8) != totals->count[p])) {
+        if (!chunk_server_owns(server, p) ||
+            !(cluster_map_owns(map, p, sync->peer) || follows(sync, p))) {
+            continue;
+        }
+        sync->clean = true;
+        if (bytes_get_le64(at) != totals->hash[p] || bytes_get_le64(at + 8) != totals->count[p]) {
             sync->cursor = (struct index_key){.partition = p};
             return true;
         }
+        note_settled(sync, p);
     }
     return false;
 }
@@ -259,6 +283,8 @@ static bool ask_liveness(struct heal_sync *sync)
     buf_clear(&sync->asked);
     buf_append(&sync->asked, sync->missing.data, (size_t)min_u64(sync->missing.size, room / 2));
     buf_append(&sync->asked, sync->extra.data, (size_t)min_u64(sync->extra.size, room / 2));
+    sync->clean =
+        sync->clean && (meta != NULL || sync->missing.size == 0) && sync->missing.size <= room / 2;
     if (meta == NULL || sync->asked.size == 0) {
         return false;
     }
@@ -279,6 +305,7 @@ static bool act(struct heal_sync *sync)
     buf_clear(&sync->dead);
     if (sync->status < 0 || sync->liveness.size != count) {
         chunk_server_meta_next(server);
+        sync->clean = sync->clean && missing == 0;
         return false;
     }
     for (size_t i = 0; i < count; i++) {
@@ -286,6 +313,7 @@ static bool act(struct heal_sync *sync)
 
         chunk_ids_get(buf_slice(&sync->asked), i, &key.session, &key.seq);
         key.partition = (uint32_t)(chunk_id_hash(key.session, key.seq) % CHUNK_PARTITIONS);
+        sync->clean = sync->clean && (i >= missing || sync->liveness.data[i] == CHUNK_LIVE_DEAD);
         if (i < missing && sync->liveness.data[i] == CHUNK_LIVE_LIVE) {
             heal_pull(sync->heal, &key, /* replace= */ false);
         } else if (i >= missing && sync->liveness.data[i] == CHUNK_LIVE_DEAD) {
@@ -305,6 +333,9 @@ static bool act(struct heal_sync *sync)
 static void go_on(struct heal_sync *sync, struct op *op)
 {
     if (sync->page_last || !list_both(sync)) {
+        if (sync->page_last) {
+            note_settled(sync, sync->partition - 1);
+        }
         op->state = SYNC_PARTITION;
     } else {
         op->state = SYNC_LIST;

@@ -35,6 +35,7 @@ void cluster_map_deinit(struct cluster_map *map)
 {
     mem_free(map->servers);
     mem_free(map->owners);
+    mem_free(map->from);
     *map = (struct cluster_map){0};
 }
 
@@ -107,6 +108,7 @@ static struct build begin_build(struct cluster_map *map, uint64_t epoch,
         .epoch = epoch, .server_count = server_count, .partition_count = CHUNK_PARTITIONS};
     map->servers = mem_zalloc(server_count * sizeof(*map->servers));
     map->owners = mem_zalloc(CHUNK_PARTITIONS * sizeof(*map->owners));
+    map->from = mem_zalloc(CHUNK_PARTITIONS * sizeof(*map->from));
     if (server_count > 0) {
         memcpy(map->servers, servers, server_count * sizeof(*servers));
     }
@@ -145,17 +147,29 @@ static uint32_t server_index(const struct cluster_map *map, uint32_t id)
     return i;
 }
 
-/* The owners that the partition had and that are still there. */
-static void keep_owners(struct build *build, const struct cluster_map *old)
+/* The owners that the partition had, and whose data they still need. */
+static void keep_owners(struct build *build, const struct cluster_map *old, bool settled)
 {
     build->chosen = 0;
     for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
         uint32_t i = server_index(build->map, old->owners[build->partition][k]);
 
         if (i < build->map->server_count) {
+            build->map->from[build->partition][build->chosen] =
+                settled ? 0 : old->from[build->partition][k];
             add_owner(build, i);
         }
     }
+}
+
+static bool is_moving(const struct cluster_map *map, uint32_t partition)
+{
+    for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+        if (map->from[partition][k] != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Replaces the owner that has most to do, where another has less or a zone of its own. */
@@ -178,11 +192,16 @@ static void move_one(struct build *build)
     to = choose(build);
     better_zone = uses_zone(build, build->map->servers[from].zone) &&
                   !uses_zone(build, build->map->servers[to].zone);
-    add_owner(build, better_zone || build->loads[to] < build->loads[from] ? to : from);
+    if (better_zone || build->loads[to] < build->loads[from]) {
+        build->map->from[build->partition][build->chosen] = build->map->servers[from].id;
+        from = to;
+    }
+    add_owner(build, from);
 }
 
 void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
-                      const struct chunk_server_info *servers, uint32_t server_count)
+                      const struct chunk_server_info *servers, uint32_t server_count,
+                      const struct partition_set *settled)
 {
     struct build build;
     unsigned replicas = (unsigned)min_u64(CHUNK_REPLICAS, server_count);
@@ -193,14 +212,14 @@ void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
     }
     build = begin_build(map, old->epoch + 1, servers, server_count);
     for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
-        keep_owners(&build, old);
+        keep_owners(&build, old, partition_set_has(settled, build.partition));
     }
     for (build.partition = 0; build.partition < CHUNK_PARTITIONS; build.partition++) {
         build.chosen = 0;
         while (build.chosen < CHUNK_REPLICAS && map->owners[build.partition][build.chosen] != 0) {
             build.chosen++;
         }
-        if (build.chosen == replicas && replicas > 0) {
+        if (build.chosen == replicas && replicas > 0 && !is_moving(map, build.partition)) {
             move_one(&build);
         }
         while (build.chosen < replicas) {
@@ -215,7 +234,18 @@ static struct slice text_slice(const char *text, size_t capacity)
     return slice_make(text, strnlen(text, capacity));
 }
 
-/* Wire: length-prefixed head, length-prefixed servers, then the owners as integers. */
+static void write_table(const struct cluster_map *map, uint32_t (*table)[CHUNK_REPLICAS],
+                        struct buf *out)
+{
+    for (uint32_t p = 0; p < map->partition_count; p++) {
+        for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
+            schema_write_uint(out, table[p][i]);
+        }
+    }
+}
+
+/* Wire: length-prefixed head, length-prefixed servers, then the owners and those they follow as
+ * integers. */
 void cluster_map_encode(const struct cluster_map *map, struct buf *out)
 {
     struct map_head head = {map->epoch, map->partition_count, map->server_count};
@@ -232,11 +262,8 @@ void cluster_map_encode(const struct cluster_map *map, struct buf *out)
         map_server_encode(&server, &part);
         schema_write_bytes(out, buf_slice(&part));
     }
-    for (uint32_t p = 0; p < map->partition_count; p++) {
-        for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
-            schema_write_uint(out, map->owners[p][i]);
-        }
-    }
+    write_table(map, map->owners, out);
+    write_table(map, map->from, out);
 }
 
 static int decode_server(struct chunk_server_info *out_info, struct schema_reader *reader)
@@ -258,15 +285,9 @@ static int decode_server(struct chunk_server_info *out_info, struct schema_reade
     return 0;
 }
 
-static int decode_body(struct cluster_map *map, struct schema_reader *reader)
+static int decode_table(const struct cluster_map *map, uint32_t (*table)[CHUNK_REPLICAS],
+                        struct schema_reader *reader)
 {
-    for (uint32_t i = 0; i < map->server_count; i++) {
-        int r = decode_server(&map->servers[i], reader);
-
-        if (r < 0) {
-            return r;
-        }
-    }
     for (uint32_t p = 0; p < map->partition_count && !reader->failed; p++) {
         for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
             uint32_t id = (uint32_t)schema_read_uint(reader, UINT32_MAX);
@@ -274,10 +295,27 @@ static int decode_body(struct cluster_map *map, struct schema_reader *reader)
             if (id != 0 && cluster_map_server(map, id) == NULL) {
                 return -ERR_BAD_MESSAGE;
             }
-            map->owners[p][i] = id;
+            table[p][i] = id;
         }
     }
     return reader->failed ? -ERR_BAD_MESSAGE : 0;
+}
+
+static int decode_body(struct cluster_map *map, struct schema_reader *reader)
+{
+    int r;
+
+    for (uint32_t i = 0; i < map->server_count; i++) {
+        r = decode_server(&map->servers[i], reader);
+        if (r < 0) {
+            return r;
+        }
+    }
+    r = decode_table(map, map->owners, reader);
+    if (r == 0 && reader->at != reader->end) { /* maps of earlier versions end here */
+        r = decode_table(map, map->from, reader);
+    }
+    return r;
 }
 
 int cluster_map_decode(struct cluster_map *out_map, struct slice bytes)
@@ -296,6 +334,7 @@ int cluster_map_decode(struct cluster_map *out_map, struct slice bytes)
         .epoch = head.epoch, .server_count = head.servers, .partition_count = head.partitions};
     map.servers = mem_zalloc(head.servers * sizeof(*map.servers));
     map.owners = mem_zalloc(head.partitions * sizeof(*map.owners));
+    map.from = mem_zalloc(head.partitions * sizeof(*map.from));
     r = decode_body(&map, &reader);
     if (r < 0) {
         cluster_map_deinit(&map);
@@ -321,4 +360,38 @@ const struct chunk_server_info *cluster_map_server(const struct cluster_map *map
         }
     }
     return NULL;
+}
+
+bool cluster_map_owns(const struct cluster_map *map, uint32_t partition, uint32_t server)
+{
+    for (unsigned k = 0; partition < map->partition_count && k < CHUNK_REPLICAS; k++) {
+        if (map->owners[partition][k] == server) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t cluster_map_from(const struct cluster_map *map, uint32_t partition, uint32_t server)
+{
+    for (unsigned k = 0; partition < map->partition_count && k < CHUNK_REPLICAS; k++) {
+        if (map->owners[partition][k] == server) {
+            return map->from[partition][k];
+        }
+    }
+    return 0;
+}
+
+void partition_set_put(struct partition_set *set, uint32_t partition, bool is_in)
+{
+    uint8_t bit = (uint8_t)(1u << (partition % 8));
+
+    ASSERT(partition < CHUNK_PARTITIONS);
+    set->bits[partition / 8] =
+        (uint8_t)(is_in ? set->bits[partition / 8] | bit : set->bits[partition / 8] & ~bit);
+}
+
+bool partition_set_has(const struct partition_set *set, uint32_t partition)
+{
+    return partition < CHUNK_PARTITIONS && (set->bits[partition / 8] >> (partition % 8) & 1) != 0;
 }

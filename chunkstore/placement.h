@@ -1,8 +1,11 @@
 #pragma once
 /*
  * placement: which servers hold a chunk. A fixed number of partitions and an explicit table
- * partition
- * -> servers, owned by the metadata service, versioned by epoch. Pure.
+ * partition -> servers, owned by the metadata service, versioned by epoch. Pure.
+ *
+ * An owner that takes another's place (docs/adr/0019) begins with nothing: until it has all that
+ * the other had (it has "settled"), readers and repair ask the other as well, and no further owner
+ * of the partition is replaced.
  */
 #include "base/schema.h"
 
@@ -11,6 +14,7 @@
 #define CHUNK_SERVERS_MAX 256
 #define CHUNK_REPLICAS    3
 #define CHUNK_PARTITIONS  256
+#define CHUNK_HOLDERS_MAX (2 * CHUNK_REPLICAS)
 
 struct chunk_server_info {
     uint32_t id;       /* >= 1 */
@@ -24,6 +28,8 @@ struct cluster_map {
     uint32_t partition_count;
     struct chunk_server_info *servers;  /* owned */
     uint32_t (*owners)[CHUNK_REPLICAS]; /* owned; by partition; 0 = none */
+    /* owned; from[p][k] != 0: owners[p][k] takes the place of this server, and has not settled */
+    uint32_t (*from)[CHUNK_REPLICAS];
 };
 
 void cluster_map_deinit(struct cluster_map *map);
@@ -31,10 +37,20 @@ void cluster_map_deinit(struct cluster_map *map);
  * distinct zones where there are enough; deterministic. */
 void cluster_map_build(struct cluster_map *map, uint64_t epoch,
                        const struct chunk_server_info *servers, uint32_t server_count);
-/* The map that follows `old` when servers have come (or moved): of each partition at most one owner
- * is replaced, so that what it holds stays where it is read; anti-entropy fills the new one. */
+/* The map that follows `old` when servers have come (or moved), or new owners have settled: of each
+ * partition at most one owner is replaced, and none while an earlier one is on its way. */
+struct partition_set {
+    uint8_t bits[CHUNK_PARTITIONS / 8];
+};
+void partition_set_put(struct partition_set *set, uint32_t partition, bool is_in);
+bool partition_set_has(const struct partition_set *set, uint32_t partition);
+/* settled: partitions whose new owners have all that they need. */
 void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
-                      const struct chunk_server_info *servers, uint32_t server_count);
+                      const struct chunk_server_info *servers, uint32_t server_count,
+                      const struct partition_set *settled);
+/* Whose data `server` takes over in this partition and has not got yet; 0 = nobody's. */
+uint32_t cluster_map_from(const struct cluster_map *map, uint32_t partition, uint32_t server);
+bool cluster_map_owns(const struct cluster_map *map, uint32_t partition, uint32_t server);
 void cluster_map_encode(const struct cluster_map *map, struct buf *out);
 int must_check cluster_map_decode(struct cluster_map *out_map, struct slice bytes);
 uint32_t placement_partition(const struct cluster_map *map, uint64_t chunk_session,

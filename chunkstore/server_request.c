@@ -13,6 +13,7 @@ struct server_op {
     struct rpc_request *request;
     struct buf payload; /* of a put: outlives the request's use */
     uint64_t started_ns;
+    uint64_t epoch; /* of our map then */
     union {
         struct store_put put;
         struct store_get get;
@@ -35,6 +36,7 @@ static struct server_op *begin(struct chunk_server *server, struct rpc_request *
     op->server = server;
     op->request = request;
     op->started_ns = env_now(server->env);
+    op->epoch = server->peers.map.epoch;
     server->requests++;
     server->busy++;
     return op;
@@ -89,6 +91,8 @@ static void put_released(struct store_put *put)
 {
     struct server_op *op = container_of(put, struct server_op, put);
 
+    op->server->puts--;
+    op->server->old_puts -= op->epoch < op->server->peers.map.epoch;
     count_end(op, put->op.result, &op->server->metrics.put_seconds);
     reply_status(op->request, put->op.result);
     end(op);
@@ -109,6 +113,7 @@ static void handle_put(struct chunk_server *server, struct rpc_request *request)
         return;
     }
     op = begin(server, request);
+    server->puts++;
     op->payload = buf_take(&request->payload);
     server->metrics.put_bytes += op->payload.size;
     op->put = (struct store_put){.key = key,
@@ -252,6 +257,7 @@ static void handle_digest(struct chunk_server *server, struct rpc_request *reque
     }
     store_totals_pack(&server->store.totals, &digests);
     all = buf_slice(&digests);
+    answer.epoch = chunk_server_put_epoch(server);
     answer.digests = slice_make(all.data + message.first * 16, message.count * 16);
     chunk_digest_reply_encode(&answer, &body);
     rpc_request_reply(request, 0, buf_slice(&body), NULL);

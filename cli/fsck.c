@@ -155,16 +155,6 @@ static int read_partition(struct look *look, struct fsck *fsck, const char *addr
     return 0;
 }
 
-static bool owns(const struct cluster_map *map, uint32_t part, uint32_t server)
-{
-    for (unsigned i = 0; i < CHUNK_REPLICAS; i++) {
-        if (map->owners[part][i] == server) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void read_chunks(struct look *look, struct fsck *fsck)
 {
     look->servers_down = 0;
@@ -172,7 +162,7 @@ static void read_chunks(struct look *look, struct fsck *fsck)
         const struct chunk_server_info *server = &look->map.servers[s];
 
         for (uint32_t part = 0; part < look->map.partition_count; part++) {
-            if (owns(&look->map, part, server->id) &&
+            if (cluster_map_owns(&look->map, part, server->id) &&
                 read_partition(look, fsck, server->address, part) < 0) {
                 look->servers_down++;
                 break;

@@ -39,21 +39,22 @@ void fs_call_finish(struct fs_call *call, int status)
 }
 
 /* The attributes in a reply, as they are true here. */
-static int take_attr(struct fs_call *call, struct slice bytes)
+static int take_attr(struct fs_call *call, const struct meta_reply *reply)
 {
+    bool ours = meta_op_mutates(call->meta.request.op) && !(reply->flags & META_UNCHANGED);
     struct inode *inode;
     int r;
 
-    if (bytes.size == 0) {
+    if (reply->attr.size == 0) {
         return 0;
     }
-    r = meta_attr_decode(&call->attr, bytes);
+    r = meta_attr_decode(&call->attr, reply->attr);
     if (r < 0) {
         return r;
     }
     inode = inode_find(call->mount, call->attr.ino);
     if (inode != NULL) {
-        inode_update(call->mount, inode, &call->attr, meta_op_mutates(call->meta.request.op));
+        inode_update(call->mount, inode, &call->attr, ours);
     }
     return 0;
 }
@@ -165,7 +166,7 @@ static void on_meta(struct meta_call *meta)
 
     call->waiting_meta = false;
     if (r == 0) {
-        r = take_attr(call, meta->reply.attr);
+        r = take_attr(call, &meta->reply);
     } else if (r == -ESTALE) {
         r = removed_dir_attr(call);
     }
@@ -311,21 +312,42 @@ static bool answer_locally(struct fs_call *call)
     return true;
 }
 
-/* Most inodes have no ACL, and the kernel asks for it with every check of a permission. */
-static bool answer_no_acl(struct fs_call *call)
+/* Do the attributes say that there is no such extended attribute? */
+static bool has_no_xattr(const struct meta_attr *attr, struct slice name)
+{
+    if (slice_equal(name, slice_text("system.posix_acl_access"))) {
+        return (attr->flags & META_ATTR_ACL) == 0 && !S_ISLNK(attr->mode);
+    }
+    if (slice_equal(name, slice_text("system.posix_acl_default"))) {
+        return (attr->flags & META_ATTR_DEFAULT_ACL) == 0 && !S_ISLNK(attr->mode);
+    }
+    return (attr->flags & META_ATTR_NO_XATTRS) != 0 &&
+           (slice_goes_on(name, "security.") || slice_goes_on(name, "user."));
+}
+
+static bool has_no_xattrs(const struct meta_attr *attr)
+{
+    return attr->flags == META_ATTR_NO_XATTRS;
+}
+
+/* Most inodes have none, and the kernel asks for ACLs with every check of a permission, and for
+ * capabilities with the first write behind each change of the attributes. */
+static bool answer_no_xattr(struct fs_call *call)
 {
     struct inode *inode = inode_find(call->mount, call->ino);
-    uint32_t flag = slice_equal(call->name, slice_text("system.posix_acl_access")) ? META_ATTR_ACL
-                    : slice_equal(call->name, slice_text("system.posix_acl_default"))
-                        ? META_ATTR_DEFAULT_ACL
-                        : 0;
 
-    if (flag == 0 || inode == NULL || !inode->attr_known || (inode->attr.flags & flag) != 0 ||
-        S_ISLNK(inode->attr.mode) || !coherence_trusts(call->mount, inode)) {
+    if (inode == NULL || !inode->attr_known || !coherence_trusts(call->mount, inode)) {
         return false;
     }
-    fs_call_finish(call, -ENODATA);
-    return true;
+    if (call->op == FS_LISTXATTR && has_no_xattrs(&inode->attr)) {
+        fs_call_finish(call, 0);
+        return true;
+    }
+    if (call->op == FS_GETXATTR && has_no_xattr(&inode->attr, call->name)) {
+        fs_call_finish(call, -ENODATA);
+        return true;
+    }
+    return false;
 }
 
 /* The victim of an unlink or a rename may be open here: only if nothing is open at all, or about to
@@ -376,7 +398,8 @@ void fs_call_start(struct fs_call *call)
         }
         return;
     case FS_GETXATTR:
-        if (!answer_no_acl(call) && !local_wait(call)) {
+    case FS_LISTXATTR:
+        if (!answer_no_xattr(call) && !local_wait(call)) {
             fs_call_meta_start(call);
         }
         return;
@@ -384,7 +407,6 @@ void fs_call_start(struct fs_call *call)
     case FS_READLINK:
     case FS_READDIR:
     case FS_STATFS:
-    case FS_LISTXATTR:
         if (!local_wait(call)) {
             fs_call_meta_start(call);
         }

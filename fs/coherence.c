@@ -8,7 +8,8 @@
 
 static bool alone(const struct mount *mount)
 {
-    return mount->meta.alone && env_now(mount->env) < mount->meta.alone_until_ns;
+    return mount->meta.alone && mount->meta.given_up == 0 &&
+           env_now(mount->env) < mount->meta.alone_until_ns;
 }
 
 uint64_t coherence_timeout(struct mount *mount)
@@ -20,12 +21,23 @@ uint64_t coherence_timeout(struct mount *mount)
     return ALONE_TIMEOUT_NS;
 }
 
+/*
+ * The open itself is counted in inode->opens. The kernel drops pages when it has our reply, in the
+ * process that opens; until that has shown that it went on (RELEASE at the latest), another open
+ * that kept the pages could come before it.
+ */
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
 {
-    bool keep = inode->page_change == inode->attr.change && inode->page_change != 0;
+    bool same = inode->page_change == inode->attr.change && inode->page_change != 0;
+    bool may_hold = inode->page_change != 0;
+    bool keep;
 
+    inode->pages_dropping = inode->pages_dropping && inode->opens > 1;
+    keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode))) &&
+           !inode->pages_dropping;
+    inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
     inode->page_change = inode->attr.change;
-    return keep || (coherence_trusts(mount, inode) && inode_pending(inode));
+    return keep;
 }
 
 /*
@@ -55,6 +67,17 @@ uint64_t coherence_epoch(const struct mount *mount)
 bool coherence_trusts(const struct mount *mount, const struct inode *inode)
 {
     return alone(mount) && inode->epoch == mount->alone_epoch;
+}
+
+/* What we and the kernel believe may become wrong at any time, until that change has its answer. */
+void coherence_gave_up(struct meta_client *client)
+{
+    struct mount *mount = client->data;
+
+    mount->alone_epoch++;
+    if (mount->caches_lost != NULL) {
+        mount->caches_lost(mount);
+    }
 }
 
 /* All is committed; attributes that the kernel was told last may still be used there. */

@@ -27,6 +27,8 @@ bool coherence_flush_on_close(const struct mount *mount);
 bool coherence_trusts(const struct mount *mount, const struct inode *inode);
 /* The period of being alone, 0 = not alone. */
 uint64_t coherence_epoch(const struct mount *mount);
+/* Somebody waits no more for a change that may still happen: nothing is trusted until it has. */
+void coherence_gave_up(struct meta_client *client);
 /* The service tells whether we are alone. */
 void coherence_alone_changed(struct meta_client *client, bool alone);
 void coherence_init(struct mount *mount);

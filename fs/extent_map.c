@@ -1,7 +1,6 @@
 #include "fs/extent_map.h"
 
 #include "base/mem.h"
-#include "base/trace_mark.h"
 #include "fs/limits.h"
 
 /* The bytes of journalled extents are ours. */
@@ -54,31 +53,52 @@ static void trim_front(struct meta_extent *extent, uint64_t from)
     }
 }
 
-/* `first` of a reply: it may reach back over the border of two replies, and further than before
- * when extents were joined in between (SETTLE): the contents are the same. */
-static int append(struct extent_map *map, struct slice record, bool first)
+/* An earlier reply's last extent may reach over its border, where it is what the file was then. */
+static void trim_back(struct extent_map *map, uint64_t to)
 {
+    struct meta_extent *last;
+
+    if (map->count == 0) {
+        return;
+    }
+    last = &map->extents[map->count - 1];
+    if (last->offset + last->length > to) {
+        last->length = (uint32_t)(to - last->offset);
+        last->data.size = min_u64(last->data.size, last->length);
+    }
+}
+
+/* Does `next` go on where `last` ends, in the file and in the chunk? */
+static bool goes_on(const struct meta_extent *last, const struct meta_extent *next)
+{
+    return last->offset + last->length == next->offset &&
+           last->chunk_session == next->chunk_session && last->chunk_seq == next->chunk_seq &&
+           (uint64_t)last->chunk_offset + last->length == next->chunk_offset &&
+           last->flags == next->flags && last->data.size == 0 && next->data.size == 0;
+}
+
+/* The first extent of a reply may reach back over the border `from` of two replies, and further
+ * than before when extents were joined in between (SETTLE): the contents are the same. */
+static int append(struct extent_map *map, struct slice record, uint64_t from)
+{
+    struct meta_extent *last = map->count > 0 ? &map->extents[map->count - 1] : NULL;
     struct meta_extent extent;
     uint64_t end;
 
     if (meta_extent_decode(&extent, record) < 0 || extent.length == 0 ||
         __builtin_add_overflow(extent.offset, extent.length, &end) ||
-        (extent.data.size != 0 && extent.data.size != extent.length)) {
+        (extent.data.size != 0 && extent.data.size != extent.length) || end <= from) {
         return -ERR_BAD_MESSAGE;
     }
-    if (map->count > 0) {
-        uint64_t known = map->extents[map->count - 1].offset + map->extents[map->count - 1].length;
-
-        if (extent.offset < known && !first) {
-            return -ERR_BAD_MESSAGE;
-        }
-        if (end <= known) {
-            return 0;
-        }
-        if (extent.offset < known) {
-            TRACE_MARK("extents joined between two replies");
-            trim_front(&extent, known);
-        }
+    if (extent.offset < from) {
+        trim_front(&extent, from);
+    }
+    if (last != NULL && extent.offset < last->offset + last->length) {
+        return -ERR_BAD_MESSAGE;
+    }
+    if (last != NULL && goes_on(last, &extent)) {
+        last->length += extent.length;
+        return 0;
     }
     if (map->count == map->capacity) {
         map->capacity = map->capacity ? map->capacity * 2 : 8;
@@ -97,10 +117,10 @@ int extent_map_add(struct extent_map *map, uint64_t from, uint64_t to, struct sl
         extent_map_clear(map);
         map->from = from;
     }
+    trim_back(map, from);
     while (reader.at != reader.end) {
-        bool first = reader.at == records.data;
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
-        int r = reader.failed ? -ERR_BAD_MESSAGE : append(map, record, first);
+        int r = reader.failed ? -ERR_BAD_MESSAGE : append(map, record, from);
 
         if (r < 0) {
             extent_map_clear(map);

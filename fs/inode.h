@@ -34,6 +34,7 @@ struct inode {
                                   older one begin again */
     uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = no pages,
                                   PAGES_UNKNOWN = of nobody knows which */
+    bool pages_dropping;       /* an open handle made the kernel drop old ones: maybe not yet */
     struct dirty dirty;
     struct dirty flushing;   /* in a flush round, read-only */
     uint64_t committed_size; /* the size that the server knows */

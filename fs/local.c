@@ -108,7 +108,7 @@ static void on_sent(struct meta_call *call)
             inode->attr_known = inode->attr_known && inode_pending(inode);
         } else if (inode->local_ops == 0 && meta_attr_decode(&attr, call->reply.attr) == 0 &&
                    attr.ino == inode->ino) {
-            inode_update(mount, inode, &attr, true);
+            inode_update(mount, inode, &attr, !(call->reply.flags & META_UNCHANGED));
         }
         inode_release(mount, inode);
     }
@@ -243,6 +243,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
         .ctime = now,
         .btime = now,
         .change = 1,
+        .flags = META_ATTR_NO_XATTRS,
         .parent = type == S_IFDIR ? dir->ino : 0,
     };
 
@@ -573,7 +574,6 @@ static void note_unsure(struct mount *mount, uint64_t dir_ino)
 {
     struct inode *dir = inode_find(mount, dir_ino);
 
-    mount->local.unsure_seq = mount->meta.next_seq; /* interrupted, it may still happen */
     if (dir != NULL) {
         names_clear(&dir->names);
     }
@@ -619,7 +619,7 @@ void local_note(struct fs_call *call, int status)
 
 bool local_is_sure(const struct mount *mount)
 {
-    return mount->meta.low_water >= mount->local.unsure_seq;
+    return mount->meta.given_up == 0;
 }
 
 static void names_unread(struct inode *dir)
@@ -697,12 +697,6 @@ void local_forget_all(struct mount *mount)
     }
     mount->alone_epoch++;
     mount->local.next_ino = mount->local.end_ino = 0;
-}
-
-void local_session_lost(struct mount *mount)
-{
-    local_forget_all(mount);
-    mount->local.unsure_seq = 0; /* numbers of the session that has gone */
 }
 
 void local_init(struct mount *mount)

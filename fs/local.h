@@ -31,6 +31,4 @@ uint64_t local_names_next(const struct inode *dir);
 void local_drain(struct mount *mount, void (*done)(struct mount *mount));
 /* Nothing that we know of names may be used any more. */
 void local_forget_all(struct mount *mount);
-/* And nothing that was on its way will happen any more. */
-void local_session_lost(struct mount *mount);
 void local_init(struct mount *mount);

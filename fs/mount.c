@@ -65,7 +65,7 @@ static void on_session(struct meta_client *client, bool alive)
         walk(mount);
         return;
     }
-    local_session_lost(mount);
+    local_forget_all(mount);
     chunk_seq_session_lost(mount);
     flush_rounds_wake(mount);
     LOG_WARN(mount->env, "mount",
@@ -142,8 +142,9 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;
     mount->meta.alone_changed = coherence_alone_changed;
+    mount->meta.gave_up = coherence_gave_up;
     mount->meta.is_open = on_is_open;
-    mount->meta.map_changed = on_map;
+    mount->meta.map_told = on_map;
     mount->meta.settle = on_settle;
     mount->meta.chunk_low = on_chunk_low;
     mount->meta.closed = on_meta_closed;

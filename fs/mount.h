@@ -48,7 +48,6 @@ struct mount {
         struct list waiters; /* calls that wait for what is in flight since before them */
         void (*drained)(struct mount *mount);
         struct meta_call reserve;
-        uint64_t unsure_seq; /* names read before all below it are answered may be old */
         int error; /* of an operation answered before: told by the next fsync of a directory */
     } local;
     struct ahead ahead;

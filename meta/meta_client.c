@@ -12,6 +12,7 @@ static void flight_free(struct meta_flight *flight)
 {
     ASSERT(!flight->in_rpc && flight->call == NULL);
     env_timer_stop(flight->client->env, &flight->soft);
+    flight->client->given_up -= flight->given_up;
     list_remove(&flight->node);
     buf_deinit(&flight->frame);
     mem_free(flight);
@@ -57,6 +58,20 @@ static void leave_list(struct meta_flight *flight)
     list_remove(&flight->node);
 }
 
+static void give_up(struct meta_flight *flight)
+{
+    struct meta_client *client = flight->client;
+
+    if (flight->given_up || client->closing) {
+        return;
+    }
+    flight->given_up = true;
+    client->given_up++;
+    if (client->gave_up != NULL) {
+        client->gave_up(client);
+    }
+}
+
 /* The caller is told from the loop; the flight goes when nothing needs it. A mutation that was
  * sent stays, so that its seq is executed. */
 static void abandon(struct meta_flight *flight, int status, bool keep_mutation)
@@ -73,6 +88,7 @@ static void abandon(struct meta_flight *flight, int status, bool keep_mutation)
         env_timer_stop(client->env, &flight->soft);
     }
     if (flight->seq != 0 && keep_mutation) {
+        give_up(flight);
         return;
     }
     leave_list(flight);

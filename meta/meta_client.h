@@ -57,7 +57,9 @@ struct meta_client {
     bool (*is_open)(struct meta_client *client, uint64_t ino);
     /* The inode has journalled data that nobody else moves into chunks. */
     void (*settle)(struct meta_client *client, uint64_t ino);
-    void (*map_changed)(struct meta_client *client, const struct cluster_map *map);
+    /* The caller of a mutation was told EINTR or EIO before its answer: it may still happen. */
+    void (*gave_up)(struct meta_client *client);
+    void (*map_told)(struct meta_client *client, const struct cluster_map *map);
     void (*closed)(struct meta_client *client);
     /* See meta_request: asked for each one that is made. NULL: this client writes no chunks. */
     uint64_t (*chunk_low)(struct meta_client *client);
@@ -69,6 +71,7 @@ struct meta_client {
     uint64_t lease_until_ns; /* from here on nothing may be served from a cache */
     uint64_t low_water;      /* every mutation below has its answer */
     uint64_t next_seq;       /* of the next mutation */
+    unsigned given_up;       /* mutations that may still happen and whose callers are gone */
     uint64_t map_epoch;
     uint64_t resends, leader_changes, sessions_lost, silences; /* counters */
 
@@ -105,7 +108,7 @@ void meta_client_start(struct meta_client *client, struct env *env,
 void meta_client_close(struct meta_client *client);
 /* The owner has finished what alone_changed(false) asked for. */
 void meta_client_release_alone(struct meta_client *client);
-/* Fetch the cluster map; map_changed follows when it is newer. */
+/* Fetch the cluster map; map_told follows. */
 void meta_client_fetch_map(struct meta_client *client);
 
 void meta_call_start(struct meta_client *client, struct meta_call *call);

@@ -13,6 +13,7 @@ struct meta_flight {
     uint64_t seq; /* of a mutation that was sent; else 0 */
     bool sequenced;
     bool in_rpc;
+    bool given_up; /* counted in the client's */
 };
 
 /* ---- meta_client.c ---- */

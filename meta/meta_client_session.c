@@ -116,11 +116,9 @@ static void on_map(struct rpc_call *call, struct rpc_reply *reply)
 
     client->map_busy = client->map_again = false;
     if (reply->status == 0 && cluster_map_decode(&map, reply->body) == 0) {
-        if (map.epoch > client->map_epoch) {
-            client->map_epoch = map.epoch;
-            if (client->map_changed != NULL) {
-                client->map_changed(client, &map);
-            }
+        client->map_epoch = max_u64(client->map_epoch, map.epoch);
+        if (client->map_told != NULL) {
+            client->map_told(client, &map);
         }
         cluster_map_deinit(&map);
     } else if (client_retryable(reply->status) && !client->closing) {

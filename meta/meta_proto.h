@@ -184,6 +184,7 @@ enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
 enum {
     META_ATTR_ACL = 1,         /* an access ACL that says more than the mode */
     META_ATTR_DEFAULT_ACL = 2, /* of a directory: its new entries inherit it */
+    META_ATTR_NO_XATTRS = 4,   /* it never had an extended attribute other than those */
 };
 
 #define META_REPLY(F)                                       \
@@ -200,10 +201,11 @@ enum {
  * errno, or an err_code, positive. index: Raft index at which this took effect.
  * attr: one meta_attr. SESSION_OPEN: value = session id, value2 = lease in ns. KEEPALIVE: value2
  * = lease, data = u64 LE inode numbers of orphans to answer for, extents = u64 LE inode numbers
- * of files to settle. READDIR: data = length-prefixed
- * meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags META_DATA_INLINE:
- * data = whole inline data; else extents = length-prefixed meta_extent records covering [offset,
- * value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR, READLINK: data.
+ * of files to settle. Mutations: flags META_UNCHANGED: attr.change has not moved. READDIR: data =
+ * length-prefixed meta_dirent records, value = 1 at the end. EXTENTS (and WANT_DATA): flags
+ * META_DATA_INLINE: data = whole inline data; else extents = length-prefixed meta_extent records
+ * covering [offset, value), holes left out. STATFS: data = one meta_statfs. GETXATTR, LISTXATTR,
+ * READLINK: data.
  * COMMIT: data = meta_commit_result records. SESSION_*, KEEPALIVE: flags META_ALONE. KEEPALIVE:
  * value = epoch of the cluster map. CREATE: value2 = 1 when the file is new. UNLINK, RMDIR: attr
  * of the victim afterwards. RENAME: attr of what moved, value = ino of the replaced or exchanged
@@ -224,7 +226,7 @@ static inline uint64_t time_later(uint64_t a, uint64_t b)
     return (int64_t)a > (int64_t)b ? a : b;
 }
 
-enum { META_DATA_INLINE = 1, META_ALONE = 2 };
+enum { META_DATA_INLINE = 1, META_ALONE = 2, META_UNCHANGED = 4 };
 
 #define META_EXTENT(F)                                      \
     F(u64,   offset,      0,                       1)       \

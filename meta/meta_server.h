@@ -47,6 +47,8 @@ struct meta_chunk_server {
     uint64_t total_bytes, free_bytes;
     uint64_t heard_ns; /* 0 = only known from the map */
     uint32_t health;
+    struct partition_set settled; /* by the map of epoch settled_epoch: it has what it took over */
+    uint64_t settled_epoch;
 };
 
 struct meta_server {
@@ -112,6 +114,7 @@ struct meta_server {
     unsigned server_count;
     struct cluster_map map;
     bool map_proposed;
+    uint64_t map_made_ns; /* when this leader last proposed one */
     struct chunk_client chunks;
     bool chunks_open;
     struct chunk_delete gc;

@@ -12,6 +12,9 @@
 
 #define GC_TIMEOUT_NS (20 * NS_PER_S)
 #define GC_RETRY_NS   (5 * NS_PER_S) /* after a failure: a server is down */
+#define MAP_PAUSE_NS                                                                               \
+    (5 * NS_PER_S) /* before a map that only says which partitions have settled                    \
+                    */
 
 static struct meta_chunk_server *find_server(struct meta_server *server, uint32_t id)
 {
@@ -105,25 +108,67 @@ static bool map_is_old(const struct meta_server *server)
     return false;
 }
 
+/* Has whoever takes another's place in this partition said that it has everything? */
+static bool has_settled(struct meta_server *server, uint32_t partition)
+{
+    for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+        const struct meta_chunk_server *owner;
+
+        if (server->map.from[partition][k] == 0) {
+            continue;
+        }
+        owner = find_server(server, server->map.owners[partition][k]);
+        if (owner == NULL || owner->settled_epoch != server->map.epoch ||
+            !partition_set_has(&owner->settled, partition)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those whose servers that were replaced are needed no more. Returns whether a map should say so.
+ */
+static bool find_settled(struct meta_server *server, struct partition_set *out_settled)
+{
+    bool paused = env_now(server->env) >= server->map_made_ns + MAP_PAUSE_NS;
+    unsigned moving = 0, settled = 0;
+
+    *out_settled = (struct partition_set){0};
+    for (uint32_t p = 0; p < server->map.partition_count && p < CHUNK_PARTITIONS; p++) {
+        bool is_in = has_settled(server, p);
+        bool moves = false;
+
+        for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+            moves = moves || server->map.from[p][k] != 0;
+        }
+        partition_set_put(out_settled, p, is_in);
+        moving += moves;
+        settled += moves && is_in;
+    }
+    return settled > 0 && (paused || settled == moving);
+}
+
 static void propose_map(struct meta_server *server)
 {
     struct chunk_server_info infos[CHUNK_SERVERS_MAX];
     cleanup(buf_deinit) struct buf bytes = {0};
     struct meta_request command = {.op = META_CLUSTER_MAP};
     struct cluster_map map = {0};
+    struct partition_set settled;
 
     if (server->map_proposed || server->server_count < server->config.chunk_servers_min ||
-        !map_is_old(server)) {
+        !(find_settled(server, &settled) || map_is_old(server))) {
         return;
     }
     for (unsigned i = 0; i < server->server_count; i++) {
         infos[i] = server->servers[i].info;
     }
-    cluster_map_grow(&map, &server->map, infos, server->server_count);
+    cluster_map_grow(&map, &server->map, infos, server->server_count, &settled);
     cluster_map_encode(&map, &bytes);
     command.size = map.epoch;
     command.data = buf_slice(&bytes);
     server->map_proposed = server_propose(server, &command, NULL) == 0;
+    server->map_made_ns = env_now(server->env);
     LOG_INFO(server->env, "meta", "makes a cluster map epoch=%" PRIu64 " servers=%u", map.epoch,
              server->server_count);
     cluster_map_deinit(&map);
@@ -137,6 +182,15 @@ static void copy_text(char *out, size_t size, struct slice text)
 
     memset(out, 0, size);
     memcpy(out, text.data, length);
+}
+
+static void take_settled(struct meta_chunk_server *chunk, const struct chunk_heartbeat *message)
+{
+    chunk->settled = (struct partition_set){0};
+    chunk->settled_epoch = message->epoch;
+    if (message->settled.size == sizeof(chunk->settled.bits)) {
+        memcpy(chunk->settled.bits, message->settled.data, sizeof(chunk->settled.bits));
+    }
 }
 
 void server_chunk_heartbeat(struct meta_server *server, struct rpc_request *request)
@@ -168,6 +222,7 @@ void server_chunk_heartbeat(struct meta_server *server, struct rpc_request *requ
     chunk->free_bytes = message.free_bytes;
     chunk->health = message.health;
     chunk->heard_ns = env_now(server->env);
+    take_settled(chunk, &message);
     propose_map(server);
     reply.epoch = server->ns.volume.map_epoch;
     if (message.epoch < reply.epoch && ns_get_map(&server->ns, &map)) {

@@ -141,6 +141,8 @@ int ns_copy_range(struct ns *ns)
         }
         inode_touch_data(ns, &copy.to);
         inode_put(ns, &copy.to);
+    } else {
+        ns->reply.flags |= META_UNCHANGED;
     }
     reply_attr(ns, &copy.to);
     ns->reply.value = copy.length;

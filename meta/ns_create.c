@@ -15,7 +15,8 @@ static struct inode inode_make(struct ns *ns, const struct inode *dir, uint32_t 
                                 .mtime = ns->now,
                                 .ctime = ns->now,
                                 .btime = ns->now,
-                                .parent = S_ISDIR(mode) ? dir->ino : 0}};
+                                .parent = S_ISDIR(mode) ? dir->ino : 0,
+                                .flags = META_ATTR_NO_XATTRS}};
 
     if ((dir->r.mode & S_ISGID) != 0) {
         inode.r.gid = dir->r.gid;
@@ -103,6 +104,8 @@ static int open_existing(struct ns *ns, uint64_t ino)
         kill_priv(ns, &inode);
         inode_touch_data(ns, &inode);
         inode_put(ns, &inode);
+    } else {
+        ns->reply.flags |= META_UNCHANGED;
     }
     reply_attr(ns, &inode);
     return 0;

@@ -219,6 +219,7 @@ int ns_rename(struct ns *ns)
     }
     if (rename.replaces && rename.moved.ino == rename.victim.ino) {
         reply_attr(ns, &rename.moved); /* two names of one file: nothing happens (POSIX) */
+        ns->reply.flags |= META_UNCHANGED;
         return 0;
     }
     r = check_cycles(ns, &rename);

@@ -52,13 +52,6 @@ static bool find_xattr(struct ns *ns, uint64_t ino, struct slice name, struct xa
     return false;
 }
 
-static bool starts_with(struct slice name, const char *prefix)
-{
-    size_t size = strlen(prefix);
-
-    return name.size > size && memcmp(name.data, prefix, size) == 0;
-}
-
 /* Linux's rules for the name spaces (xattr(7)). */
 static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
 {
@@ -72,7 +65,7 @@ static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
     if (acl_is_name(name, &kind)) {
         return acl_check(ns, inode, kind, write);
     }
-    if (starts_with(name, "user.")) {
+    if (slice_goes_on(name, "user.")) {
         if (!S_ISREG(inode->r.mode) && !S_ISDIR(inode->r.mode)) {
             return write ? -EPERM : -ENODATA;
         }
@@ -82,14 +75,14 @@ static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
         }
         return may_access(ns, inode, write ? MAY_WRITE : MAY_READ);
     }
-    if (starts_with(name, "trusted.")) {
+    if (slice_goes_on(name, "trusted.")) {
         return request->uid == 0 ? 0 : write ? -EPERM : -ENODATA;
     }
     if (slice_equal(name, slice_text("security.capability")) && request->op == META_REMOVEXATTR) {
         /* The kernel does that when anybody writes to the file; for others it is root's. */
         return may_access(ns, inode, MAY_WRITE);
     }
-    if (starts_with(name, "security.")) {
+    if (slice_goes_on(name, "security.")) {
         return !write || request->uid == 0 ? 0 : -EPERM;
     }
     return -EOPNOTSUPP;
@@ -187,7 +180,7 @@ int ns_listxattr(struct ns *ns)
         return r;
     }
     while (next_xattr(ns, inode.ino, xattr.hash, (uint8_t)n, &xattr)) {
-        if (ns->request->uid == 0 || !starts_with(xattr.name, "trusted.")) {
+        if (ns->request->uid == 0 || !slice_goes_on(xattr.name, "trusted.")) {
             buf_append_slice(&ns->data, xattr.name);
             buf_append_zero(&ns->data, 1);
         }
@@ -252,6 +245,7 @@ int ns_setxattr(struct ns *ns)
         r = acl_set(ns, &inode, kind, request->data);
     } else if (r == 0) {
         put_xattr(ns, inode.ino, request->name, request->data, &at);
+        inode.r.flags &= ~(uint32_t)META_ATTR_NO_XATTRS;
     }
     if (r < 0) {
         return r;

@@ -251,6 +251,20 @@ static void bring_back(bool all)
     }
 }
 
+/* Chunk servers that are not there at the start come in quick succession, in a cluster in use. */
+static void draw_joins(void)
+{
+    uint64_t at = sim_now(world->sim) + rng_below(&world->rng, 60 * NS_PER_S);
+    bool late = rng_percent(&world->rng, 50);
+
+    for (unsigned i = world->map_servers; late && i < world->chunk_count; i++) {
+        sim_crash(world->sim, chunk_node_of(i), SIM_KILL);
+        at += rng_below(&world->rng, 5 * NS_PER_S);
+        faults.back_ns[chunk_node_of(i)] = at;
+        world->counts.joins++;
+    }
+}
+
 void faults_draw(void)
 {
     faults.pause_ns = NS_PER_S / 2 + rng_below(&world->rng, 8 * NS_PER_S);
@@ -262,6 +276,7 @@ void faults_draw(void)
     }
     draw_clocks();
     disks_draw();
+    draw_joins();
     if (rng_percent(&world->rng, 60)) {
         sim_faults(world->sim)->reset_per_million = any(500);
         sim_faults(world->sim)->net_slow_percent = any(5);

@@ -322,6 +322,9 @@ int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint6
     }
     if (r == 0) {
         data_read_end(kernel->client, &read, offset, buf_slice(&bytes));
+    } else if (r == -EIO) { /* of two durable copies one is good: a mount waits for it */
+        violation("durable: inode %" PRIu64 " cannot be read at %" PRIu64 "+%" PRIu64, node->ino,
+                  offset, size);
     }
     if (r == 0 && out_bytes != NULL) {
         buf_append_slice(out_bytes, buf_slice(&bytes));

@@ -59,7 +59,8 @@ struct client {
     X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
     X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
     X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
-    X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs) X(pushed_pages)
+    X(joins) X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs)           \
+    X(pushed_pages)
 /* clang-format on */
 
 struct sim_counts {

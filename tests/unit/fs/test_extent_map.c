@@ -47,11 +47,31 @@ static void test_extents_joined_between_two_replies(void **state)
     append(&second, 300, 50);
     assert_int_equal(extent_map_add(&map, 0, 200, buf_slice(&first)), 0);
     assert_int_equal(extent_map_add(&map, 200, 400, buf_slice(&second)), 0);
+    assert_int_equal(map.count, 2);
+    assert_int_equal(extent_map_find(&map, 250), 0);
+    assert_int_equal(map.extents[0].length, 300);
+    assert_int_equal(map.extents[1].offset, 300);
+    extent_map_deinit(&map);
+}
+
+/* Another mount wrote between the two replies: behind the border the second one counts, whatever
+ * the first one's last extent was. */
+static void test_written_between_two_replies(void **state)
+{
+    cleanup(buf_deinit) struct buf first = {0}, second = {0};
+    struct extent_map map = {0};
+
+    (void)state;
+    append(&first, 0, 1000);
+    append(&second, 0, 300);
+    append(&second, 300, 50);
+    append(&second, 350, 650);
+    assert_int_equal(extent_map_add(&map, 0, 200, buf_slice(&first)), 0);
+    assert_int_equal(extent_map_add(&map, 200, 1000, buf_slice(&second)), 0);
     assert_int_equal(map.count, 3);
-    assert_int_equal(extent_map_find(&map, 250), 1);
-    assert_int_equal(map.extents[1].offset, 200);
-    assert_int_equal(map.extents[1].length, 100);
-    assert_int_equal(map.extents[1].chunk_offset, 200);
+    assert_int_equal(map.extents[0].length, 300);
+    assert_int_equal(map.extents[extent_map_find(&map, 320)].offset, 300);
+    assert_int_equal(map.extents[extent_map_find(&map, 999)].offset, 350);
     extent_map_deinit(&map);
 }
 
@@ -78,6 +98,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies_extend_the_covered_range),
         cmocka_unit_test(test_extents_joined_between_two_replies),
+        cmocka_unit_test(test_written_between_two_replies),
         cmocka_unit_test(test_bad_replies_are_refused),
     };
 

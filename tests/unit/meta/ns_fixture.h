@@ -61,3 +61,13 @@ static inline int make(struct fixture *f, uint8_t op, const char *name, uint32_t
     *out_ino = attr.ino;
     return r;
 }
+
+static inline struct meta_attr attr_of(struct fixture *f, uint64_t ino)
+{
+    struct meta_attr attr;
+
+    assert_int_equal(
+        ns_read(&f->ns, &(struct meta_request){.op = META_GETATTR, .ino = ino}, 1)->error, 0);
+    assert_int_equal(meta_attr_decode(&attr, buf_slice(&f->ns.attr)), 0);
+    return attr;
+}

@@ -153,7 +153,7 @@ static void start_client(void *data)
                                          .session_changed = on_session,
                                          .alone_changed = on_alone,
                                          .is_open = is_open,
-                                         .map_changed = on_map,
+                                         .map_told = on_map,
                                          .closed = on_closed};
     world.mounts[i] = mount;
     meta_client_start(&mount->client, sim_env(world.sim, SERVERS + i), &config);
@@ -388,6 +388,39 @@ static void test_exactly_once(void **state)
         snprintf(name, sizeof(name), "d%u", i);
         assert_int_equal(lookup(0, META_ROOT_INO, name, NULL), 0);
     }
+    world_stop();
+}
+
+static void cancel_call(void *data)
+{
+    struct call *call = data;
+
+    meta_call_cancel(&call->mount->client, &call->call);
+}
+
+/* The caller of a mutation is gone, the mutation is not: until it has its answer the client says
+ * that what was read may be about to change. */
+static void test_given_up(void **state)
+{
+    struct meta_request mkdir = {.op = META_MKDIR,
+                                 .flags = META_NOREPLACE,
+                                 .ino = META_ROOT_INO,
+                                 .name = slice_text("d"),
+                                 .mode = 0755};
+    struct meta_attr attr;
+    struct call call;
+
+    (void)state;
+    world_start(test_seed(3), 1);
+    assert_int_equal(create(0, META_ROOT_INO, "f", &attr), 0);
+    begin(&call, 0, mkdir);
+    assert_int_equal(world.mounts[0]->client.given_up, 0);
+    assert_true(sim_call(world.sim, SERVERS, cancel_call, &call));
+    assert_int_equal(world.mounts[0]->client.given_up, 1);
+    assert_int_equal(finish(&call), -EINTR);
+    run_for(5 * NS_PER_S);
+    assert_int_equal(world.mounts[0]->client.given_up, 0);
+    assert_int_equal(lookup(0, META_ROOT_INO, "d", &attr), 0);
     world_stop();
 }
 
@@ -802,6 +835,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basics),
         cmocka_unit_test(test_exactly_once),
+        cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_restart_and_snapshot),

@@ -166,6 +166,32 @@ static void test_commit_on_a_base(void **state)
     teardown(&f);
 }
 
+/* A mount takes the next change of a file for its own when its operation made one: what made none
+ * says so. */
+static void test_unchanged(void **state)
+{
+    struct meta_request rename = {.op = META_RENAME,
+                                  .ino = META_ROOT_INO,
+                                  .ino2 = META_ROOT_INO,
+                                  .name = slice_text("f"),
+                                  .name2 = slice_text("f")};
+    struct fixture f;
+    uint64_t ino;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    assert_int_equal(f.reply->flags & META_UNCHANGED, 0);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &ino), 0);
+    assert_int_equal(f.reply->flags & META_UNCHANGED, META_UNCHANGED);
+    assert_int_equal(apply(&f, rename), 0);
+    assert_int_equal(f.reply->flags & META_UNCHANGED, META_UNCHANGED);
+    rename.name2 = slice_text("g");
+    assert_int_equal(apply(&f, rename), 0);
+    assert_int_equal(f.reply->flags & META_UNCHANGED, 0);
+    teardown(&f);
+}
+
 static void test_steps(void **state)
 {
     enum { EXTENTS = 5000 };
@@ -369,6 +395,7 @@ static void test_xattrs(void **state)
                                                      .data = slice_make(large, sizeof(large))}),
                      0);
     assert_int_equal(ns_read(&f.ns, &get, 1)->data.size, sizeof(large));
+    assert_int_equal(attr_of(&f, ino).flags, 0); /* not META_ATTR_NO_XATTRS any more */
     assert_int_equal(apply(&f, (struct meta_request){.op = META_SETXATTR,
                                                      .ino = ino,
                                                      .name = slice_text("system.other")}),
@@ -529,12 +556,19 @@ static void test_given_up_chunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequence),       cmocka_unit_test(test_fencing),
-        cmocka_unit_test(test_inline),         cmocka_unit_test(test_commit_on_a_base),
-        cmocka_unit_test(test_steps),          cmocka_unit_test(test_rights),
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_xattrs),
-        cmocka_unit_test(test_sticky),         cmocka_unit_test(test_delete_queue_of_any_number),
-        cmocka_unit_test(test_reserved_inos),  cmocka_unit_test(test_reserved_once),
+        cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_fencing),
+        cmocka_unit_test(test_inline),
+        cmocka_unit_test(test_commit_on_a_base),
+        cmocka_unit_test(test_unchanged),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_reserved_inos),
+        cmocka_unit_test(test_reserved_once),
         cmocka_unit_test(test_given_up_chunk),
     };
 

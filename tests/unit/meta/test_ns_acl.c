@@ -47,16 +47,6 @@ static int set_as(struct fixture *f, uint32_t uid, uint64_t ino, const char *nam
                                           .data = buf_slice(&acl)});
 }
 
-static struct meta_attr attr_of(struct fixture *f, uint64_t ino)
-{
-    struct meta_attr attr;
-
-    assert_int_equal(
-        ns_read(&f->ns, &(struct meta_request){.op = META_GETATTR, .ino = ino}, 1)->error, 0);
-    assert_int_equal(meta_attr_decode(&attr, buf_slice(&f->ns.attr)), 0);
-    return attr;
-}
-
 static int read_as(struct fixture *f, uint32_t uid, uint32_t gid, uint64_t ino, uint32_t flags)
 {
     struct meta_request request = {
@@ -88,7 +78,7 @@ static void test_access(void **state)
     assert_int_equal(set_as(&f, 20, ino, ACCESS, named), -EPERM); /* not the owner */
     assert_int_equal(set_as(&f, 0, ino, ACCESS, named), 0);
     assert_int_equal(attr_of(&f, ino).mode & 07777, 0761); /* the group's bits are the mask's */
-    assert_int_equal(attr_of(&f, ino).flags, META_ATTR_ACL);
+    assert_int_equal(attr_of(&f, ino).flags, META_ATTR_ACL | META_ATTR_NO_XATTRS);
     assert_int_equal(read_as(&f, 20, 1, ino, META_OPEN_READ | META_OPEN_WRITE), 0);
     assert_int_equal(read_as(&f, 22, 0, ino, META_OPEN_READ), 0); /* of the owning group */
     assert_int_equal(read_as(&f, 22, 0, ino, META_OPEN_WRITE), -EACCES);
@@ -126,12 +116,12 @@ static void test_minimal(void **state)
     assert_int_equal(set_as(&f, 0, ino, ACCESS, three), 0);
     assert_false(has(&f, ino, ACCESS));
     assert_int_equal(attr_of(&f, ino).mode & 07777, 04654);
-    assert_int_equal(attr_of(&f, ino).flags, 0);
+    assert_int_equal(attr_of(&f, ino).flags, META_ATTR_NO_XATTRS);
     assert_int_equal(set_as(&f, 0, ino, DEFAULT, three), -EACCES); /* of a directory only */
     assert_int_equal(set_as(&f, 0, dir, DEFAULT, three), 0);
-    assert_int_equal(attr_of(&f, dir).flags, META_ATTR_DEFAULT_ACL);
+    assert_int_equal(attr_of(&f, dir).flags, META_ATTR_DEFAULT_ACL | META_ATTR_NO_XATTRS);
     assert_int_equal(set_as(&f, 0, dir, DEFAULT, none), 0);
-    assert_int_equal(attr_of(&f, dir).flags, 0);
+    assert_int_equal(attr_of(&f, dir).flags, META_ATTR_NO_XATTRS);
     assert_int_equal(apply(&f, (struct meta_request){.op = META_REMOVEXATTR,
                                                      .ino = dir,
                                                      .name = slice_text(DEFAULT)}),
@@ -201,11 +191,12 @@ static void test_inherit(void **state)
     assert_int_equal(attr_of(&f, file).mode & 07777, 0600);
     file = make_in(&f, dir, META_CREATE, "f", 0644);
     assert_int_equal(attr_of(&f, file).mode & 07777, 0640); /* 0761 met with 0644 */
-    assert_int_equal(attr_of(&f, file).flags, META_ATTR_ACL);
+    assert_int_equal(attr_of(&f, file).flags, META_ATTR_ACL | META_ATTR_NO_XATTRS);
     assert_int_equal(read_as(&f, 20, 1, file, META_OPEN_READ), 0);
     assert_int_equal(read_as(&f, 20, 1, file, META_OPEN_WRITE), -EACCES);
     below = make_in(&f, dir, META_MKDIR, "d", 0777);
-    assert_int_equal(attr_of(&f, below).flags, META_ATTR_ACL | META_ATTR_DEFAULT_ACL);
+    assert_int_equal(attr_of(&f, below).flags,
+                     META_ATTR_ACL | META_ATTR_DEFAULT_ACL | META_ATTR_NO_XATTRS);
     file = make_in(&f, below, META_MKNOD, "p", S_IFIFO | 0666);
     assert_int_equal(attr_of(&f, file).mode & 07777, 0660);
     assert_int_equal(apply(&f, (struct meta_request){.op = META_SYMLINK,
