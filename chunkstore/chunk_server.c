@@ -203,6 +203,7 @@ int chunk_server_start(struct chunk_server *server, struct env *env,
     server->store.corrupt = on_corrupt;
     server->rpc.handle = chunk_server_handle;
     server->rpc.data = server;
+    server->rpc.insecure_test_network = config->insecure_test_network;
     r = rpc_server_start(&server->rpc, env, config->identity, config->listen);
     if (r < 0) {
         chunk_store_discard(&server->store);

@@ -14,6 +14,7 @@ struct chunk_server_config {
     const struct rpc_identity *identity; /* node_id = server id, role CHUNK */
     const char *const *meta_addresses;
     unsigned meta_count;
+    bool insecure_test_network;            /* see rpc_server */
     const struct chunk_settings *settings; /* NULL = the defaults; copied */
 };
 

@@ -38,6 +38,7 @@ static int chunkd_start(void *data, struct env *env, const struct cluster_config
         .identity = &chunkd->identity,
         .meta_addresses = (const char *const *)chunkd->addresses,
         .meta_count = cluster->meta_count,
+        .insecure_test_network = cluster->settings.insecure_test_network != 0,
         .settings = &cluster->chunk_settings,
     };
 

@@ -29,7 +29,9 @@
 
 /* What servers and mounts must agree on. */
 #define CLUSTER_SETTINGS(X)                                                                        \
-    X(uint32_t, write_quorum, 2, 1, 3, "durable copies before a chunk counts")
+    X(uint32_t, write_quorum, 2, 1, 3, "durable copies before a chunk counts")                     \
+    X(uint32_t, insecure_test_network, 0, 0, 1,                                                    \
+      "1: servers of a test may listen without TLS in a network namespace without a way out")
 
 CONFIG_DEFINE(cluster_settings, CLUSTER_SETTINGS);
 

@@ -146,9 +146,23 @@ static int transfer(struct group *group, uint32_t to)
 
 /* ---- members ---- */
 
+/* The answer is lost, or the leader left before it had one: it may be done all the same. */
+static bool is_open(int r)
+{
+    return r == -ETIMEDOUT || r == -ERR_DISCONNECTED || r == -ERR_NOT_LEADER || r == -ERR_NO_LEADER;
+}
+
+/* What a leader says when the group is as it was asked to be. An ADD that was done is told from a
+ * number that was used before by whoever asks. */
+static int already(enum meta_member_op op)
+{
+    return op == META_MEMBER_PROMOTE ? -EINVAL : op == META_MEMBER_REMOVE ? -ENOENT : -EEXIST;
+}
+
 /* One change, asked of whoever leads until it is done or refused for good. */
 static int change(struct group *group, enum meta_member_op op, uint32_t id, const char *address)
 {
+    bool open = false; /* an earlier try may have done it */
     int r = -ERR_NO_LEADER;
 
     for (unsigned i = 0; i < CHANGE_TRIES; i++) {
@@ -156,7 +170,7 @@ static int change(struct group *group, enum meta_member_op op, uint32_t id, cons
         struct buf body = {0};
 
         if (leader == NULL) {
-            return -ERR_NO_LEADER;
+            return open ? -ERR_DISCONNECTED : -ERR_NO_LEADER;
         }
         meta_member_request_encode(
             &(struct meta_member_request){
@@ -166,7 +180,11 @@ static int change(struct group *group, enum meta_member_op op, uint32_t id, cons
         if (r == -EDEADLK && transfer(group, 0) == 0) {
             continue;
         }
-        if (r != -ERR_BUSY && r != -ERR_NOT_LEADER && r != -ERR_NO_LEADER && r != -EAGAIN) {
+        if (open && r == already(op) && op != META_MEMBER_ADD) {
+            return 0;
+        }
+        open = open || is_open(r);
+        if (r != -ERR_BUSY && r != -EAGAIN && !is_open(r)) {
             return r;
         }
         (void)poll(NULL, 0, OUTCOME_MS);
@@ -179,6 +197,12 @@ static int refused(uint32_t id, const char *what, int r)
     switch (r) {
     case -ERR_NO_LEADER:
         cli_error("no metadata server leads, or none could be reached; see `keelfs status`");
+        return EXIT_UNAVAILABLE;
+    case -ETIMEDOUT:
+    case -ERR_DISCONNECTED:
+    case -ERR_NOT_LEADER:
+        cli_error("no answer to `%s %u`, which may be done all the same; see `keelfs status`", what,
+                  id);
         return EXIT_UNAVAILABLE;
     case -EEXIST:
         cli_error("the number %u was used before; take one above all that were", id);

@@ -50,6 +50,7 @@ static int metad_start(void *data, struct env *env, const struct cluster_config 
         .chunk_servers_min = (unsigned)min_u64(cluster->chunk_count, CHUNK_REPLICAS),
         .settings = &cluster->meta_settings,
         .owner_uid = geteuid(),
+        .insecure_test_network = cluster->settings.insecure_test_network != 0,
         .start = options->bootstrap ? META_START_CREATE
                  : options->join    ? META_START_JOIN
                                     : META_START_EXISTING,

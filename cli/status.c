@@ -148,6 +148,29 @@ static void add_health(json_t *health, const char *code)
     json_array_append_new(health, json_string(code));
 }
 
+/* Those that begin with `prefix`. */
+static void add_codes(json_t *health, struct slice codes, const char *prefix)
+{
+    size_t at = 0;
+
+    while (at < codes.size) {
+        size_t size = strnlen((const char *)codes.data + at, codes.size - at);
+        char code[64];
+
+        snprintf(code, sizeof(code), "%.*s", (int)size, (const char *)codes.data + at);
+        if (strncmp(code, prefix, strlen(prefix)) == 0) {
+            add_health(health, code);
+        }
+        at += size + 1;
+    }
+}
+
+/* What a metadata server says of itself, and the leader may not know. */
+static void add_own_codes(json_t *health, struct slice codes)
+{
+    add_codes(health, codes, "META_");
+}
+
 static json_t *health_of(const struct view *view)
 {
     json_t *health = json_array();
@@ -155,16 +178,11 @@ static json_t *health_of(const struct view *view)
     if (leader_of(view) == NULL) {
         add_health(health, "NO_LEADER");
     } else {
-        struct slice codes = leader_of(view)->health;
-        size_t at = 0;
-
-        while (at < codes.size) {
-            size_t size = strnlen((const char *)codes.data + at, codes.size - at);
-            char code[64];
-
-            snprintf(code, sizeof(code), "%.*s", (int)size, (const char *)codes.data + at);
-            add_health(health, code);
-            at += size + 1;
+        add_codes(health, leader_of(view)->health, "");
+    }
+    for (unsigned i = 0; i < view->group.count; i++) {
+        if (view->group.members[i]->answered) {
+            add_own_codes(health, view->group.members[i]->status.health);
         }
     }
     if (view->group.answers < view->group.count) {

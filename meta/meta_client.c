@@ -135,7 +135,7 @@ static void add_peer(struct meta_client *client, const char *address)
 }
 
 /* The peer at that address; one that the configuration does not know has joined since. */
-static unsigned peer_named(struct meta_client *client, struct slice address)
+unsigned client_peer_named(struct meta_client *client, struct slice address)
 {
     for (unsigned i = 0; i < client->peer_count; i++) {
         if (slice_equal(slice_text(client->peers[i].address), address)) {
@@ -162,7 +162,7 @@ void client_learn_members(struct meta_client *client, struct slice addresses)
         if (reader.failed) {
             return;
         }
-        (void)peer_named(client, address);
+        (void)client_peer_named(client, address);
     }
 }
 
@@ -172,7 +172,7 @@ static void pause_then_retry(struct meta_client *client, uint64_t pause_ns)
     env_timer_start(client->env, &client->retry_timer, env_now(client->env) + pause_ns);
 }
 
-static void change_leader(struct meta_client *client, unsigned leader)
+void client_change_leader(struct meta_client *client, unsigned leader)
 {
     if (leader == client->leader) {
         return;
@@ -206,15 +206,15 @@ void client_retry(struct meta_client *client, struct rpc_peer *asked, int status
         return; /* dealt with already */
     }
     if (status == -ERR_NOT_LEADER && reply != NULL && meta_reply_decode(&hint, reply->body) == 0) {
-        named = peer_named(client, hint.data);
+        named = client_peer_named(client, hint.data);
     }
     if (named < client->peer_count && named != client->leader) {
-        change_leader(client, named);
+        client_change_leader(client, named);
         pause_then_retry(client, 0);
         return;
     }
     if (status != -ERR_BUSY && status != -ECANCELED) {
-        change_leader(client, (client->leader + 1) % client->peer_count);
+        client_change_leader(client, (client->leader + 1) % client->peer_count);
     }
     pause_then_retry(client, client->retry_ns);
     client->retry_ns = min_u64(client->retry_ns * 2, META_CLIENT_RETRY_MAX);
@@ -274,6 +274,7 @@ static void on_flight(struct rpc_call *rpc, struct rpc_reply *reply)
     int status = reply->status;
 
     client->flying--;
+    client_silence_broken(client, rpc, status);
     if (!list_linked(&flight->node)) {
         flight->in_rpc = false;
         flight_free(flight); /* abandoned meanwhile */
@@ -346,6 +347,7 @@ static void flight_send(struct meta_flight *flight)
                                                                           : META_CLIENT_TRY_NS,
                                     .done = on_flight};
     rpc_call_start(&client->peers[client->leader], &flight->rpc);
+    client_silence_watch(client);
 }
 
 /* A queued flight takes its place in the session's order. */

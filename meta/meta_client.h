@@ -73,7 +73,7 @@ struct meta_client {
     uint64_t next_seq;       /* of the next mutation */
     unsigned given_up;       /* mutations that may still happen and whose callers are gone */
     uint64_t map_epoch;
-    uint64_t resends, leader_changes, sessions_lost; /* counters */
+    uint64_t resends, leader_changes, sessions_lost, silences; /* counters */
 
     /* private */
     struct env *env;
@@ -92,8 +92,12 @@ struct meta_client {
     uint64_t own_sent_ns;
     bool map_busy, map_again, keepalive_again, released, closing, ever_open;
     struct buf frame;
-    struct buf orphans; /* answers for the next KEEPALIVE, u64 LE each */
-    struct env_timer keepalive_timer, retry_timer, alone_timer, ending_timer;
+    struct buf orphans;         /* answers for the next KEEPALIVE, u64 LE each */
+    struct rpc_call probe_call; /* asks `probed` who leads */
+    unsigned probed;
+    bool probe_busy;
+    uint64_t heard_ns; /* the leader answered something */
+    struct env_timer keepalive_timer, retry_timer, alone_timer, ending_timer, silence_timer;
     uint64_t retry_ns;
     bool retry_wait;
 };

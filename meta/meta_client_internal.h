@@ -32,6 +32,17 @@ bool client_retryable(int status);
 void client_retry(struct meta_client *client, struct rpc_peer *asked, int status,
                   const struct rpc_reply *reply);
 
+/* From now on `leader` (an index of peers) is asked. */
+void client_change_leader(struct meta_client *client, unsigned leader);
+/* The peer at that address, or peer_count. */
+unsigned client_peer_named(struct meta_client *client, struct slice address);
+
+/* ---- meta_client_probe.c ---- */
+/* Something was sent to the leader. */
+void client_silence_watch(struct meta_client *client);
+/* A call to a server ended. */
+void client_silence_broken(struct meta_client *client, const struct rpc_call *call, int status);
+
 /* ---- meta_client_session.c ---- */
 void client_session_start(struct meta_client *client);
 /* The retry pause is over. */

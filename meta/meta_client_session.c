@@ -40,6 +40,7 @@ static void own_send(struct meta_client *client, unsigned op)
                                          .timeout_ns = timeout,
                                          .done = on_own};
     rpc_call_start(&client->peers[client->leader], &client->own_call);
+    client_silence_watch(client);
 }
 
 /* ---- alone ---- */
@@ -231,6 +232,7 @@ static void on_own(struct rpc_call *call, struct rpc_reply *reply)
     int status = reply->status;
 
     client->own_op = META_OP_NONE;
+    client_silence_broken(client, call, status);
     if (client->closing) {
         if (op == META_SESSION_CLOSE) {
             client_peers_close(client);
@@ -335,6 +337,7 @@ void client_session_close(struct meta_client *client)
     env_timer_stop(client->env, &client->keepalive_timer);
     env_timer_stop(client->env, &client->alone_timer);
     env_timer_stop(client->env, &client->retry_timer);
+    env_timer_stop(client->env, &client->silence_timer);
     if (client->own_op != META_OP_NONE) {
         rpc_call_cancel(&client->own_call); /* on_own comes back here */
     } else if (client->session != 0) {

@@ -361,6 +361,8 @@ SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
 #define META_HEALTH_TABLE(X)                                                                       \
     X(NO_LEADER, "the metadata group has no leader")                                               \
     X(META_SERVER_DOWN, "a metadata server has not been heard of")                                 \
+    X(META_LOG_REPAIR,                                                                             \
+      "a metadata server's log was damaged: it takes no part until the leader has sent the rest")  \
     X(CHUNK_SERVER_DOWN, "a chunk server has not been heard of")                                   \
     X(CHUNK_SERVERS_FEW, "fewer chunk servers are known than a chunk has copies")                  \
     X(NO_CLUSTER_MAP, "no cluster map has been made yet")                                          \

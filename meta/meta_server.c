@@ -135,6 +135,7 @@ static void on_tick(struct env_timer *timer)
     struct meta_server *server = container_of(timer, struct meta_server, tick);
 
     server_close_retired(server);
+    server_members_note(server);
     server_checkpoint_if_due(server);
     if (server->leader) {
         server_members_record(server);
@@ -312,8 +313,10 @@ int meta_server_start(struct meta_server *server, struct env *env,
     server_chunks_start(server);
     r = open_raft(server);
     if (r == 0) {
-        server->rpc =
-            (struct rpc_server){.handle = handle, .conn_lost = server_conn_lost, .data = server};
+        server->rpc = (struct rpc_server){.handle = handle,
+                                          .conn_lost = server_conn_lost,
+                                          .data = server,
+                                          .insecure_test_network = config->insecure_test_network};
         r = rpc_server_start(&server->rpc, env, &server->identity, server->config.address);
         server->rpc_open = r == 0;
     }

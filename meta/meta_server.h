@@ -37,6 +37,7 @@ struct meta_server_config {
     unsigned chunk_servers_min; /* make the first cluster map at so many; 0 = CHUNK_REPLICAS */
     uint32_t owner_uid;         /* besides root, who may SCAN and change the group */
     enum meta_start start;
+    bool insecure_test_network;           /* see rpc_server */
     const struct meta_settings *settings; /* NULL = the defaults; copied */
 };
 
@@ -76,6 +77,7 @@ struct meta_server {
     struct raft_machine machine;
     struct raft_members members; /* as applied; count 0: never recorded */
     bool joining;                /* we were not in the group's configuration */
+    bool noted;                  /* the file `member` is there */
     struct raft_node raft;
     bool raft_open;
     struct rpc_server rpc;

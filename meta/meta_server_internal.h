@@ -145,6 +145,9 @@ void server_members_config(struct meta_server *server, struct raft_node_config *
 void server_machine_members(struct raft_machine *machine, struct raft_members *out_members);
 void server_machine_members_changed(struct raft_machine *machine, uint64_t index, uint64_t term,
                                     const struct raft_members *members, struct slice command);
+/* The group has named us: makes that durable, when it is not yet. Before any state becomes durable
+ * that may count our vote. */
+void server_members_note(struct meta_server *server);
 /* The leader puts the group into the log, if it is not there yet. */
 void server_members_record(struct meta_server *server);
 /* Where the members are, for clients: the configuration of theirs may be older. */

@@ -239,6 +239,7 @@ void server_checkpoint_if_due(struct meta_server *server)
         !BUGGIFY(server->env, 1)) {
         return;
     }
+    server_members_note(server);
     server->checkpoint_started_ns = now;
     server->log_bytes = 0;
     btree_checkpoint_start(tree, on_checkpoint);

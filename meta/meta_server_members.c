@@ -4,8 +4,9 @@
  * the servers were configured with; from then on the configuration only gives addresses.
  *
  * A server that joins has a file `joining` in its directory, so that it never takes the
- * configuration for its group, and gets a file `member` when the group has named it: from then on
- * its data holds what it promised.
+ * configuration for its group, and gets a file `member` when its log or a snapshot has named it:
+ * from then on its data holds what it promised. The file is there before a tree that may count its
+ * vote already.
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -60,11 +61,6 @@ static int make_file(struct meta_server *server, const char *name)
     return r;
 }
 
-static bool is_named(const struct raft_members *members, uint32_t id)
-{
-    return raft_members_find(members, id) >= 0;
-}
-
 int server_members_start(struct meta_server *server)
 {
     bool blank = !has_file(server, "tree");
@@ -99,21 +95,23 @@ int server_members_start(struct meta_server *server)
 void server_members_config(struct meta_server *server, struct raft_node_config *config)
 {
     server_machine_members(&server->machine, &server->members);
+    server->noted = has_file(server, "member");
     if (server->joining || server->members.count > 0) {
         config->members = &server->members;
     }
-    config->joining = server->joining && !has_file(server, "member");
+    config->joining = server->joining && !server->noted;
 }
 
-/* The group has named us for the first time. Durable before anything that rests on it. */
-static void note_named(struct meta_server *server, const struct raft_members *members)
+void server_members_note(struct meta_server *server)
 {
-    if (server->joining && !server->raft.raft.joining &&
-        is_named(members, server->identity.node_id) && !has_file(server, "member") &&
-        make_file(server, "member") < 0) {
+    if (!server->joining || server->noted || server->raft.raft.joining) {
+        return;
+    }
+    if (make_file(server, "member") < 0) {
         env_fatal(server->env, "meta", "cannot record that this server is a member dir=%s",
                   server->config.dir);
     }
+    server->noted = true;
 }
 
 /* ---- the machine's part ---- */
@@ -158,7 +156,6 @@ void server_machine_members_changed(struct raft_machine *machine, uint64_t index
     server->log_bytes += command.size + 64;
     kv_put(&server->view.kv, record_slice(&key), command);
     server->members = *members;
-    note_named(server, members);
     LOG_INFO(server->env, "meta", "the group has changed index=%" PRIu64 " members=%u voters=%u",
              index, members->count, raft_members_voters(members));
     answer(server, index);

@@ -80,9 +80,10 @@ void meta_server_describe(const struct meta_server *server, struct buf *out)
     raft_node_status(&server->raft, &raft);
     buf_printf(out, "metad %u %s%s term=%" PRIu64 " leader=%u\n", server->identity.node_id,
                roles[raft.role],
-               server->stopping  ? " (stopping)"
-               : server->leaving ? " (leaving)"
-                                 : "",
+               raft.repair        ? " (repairing its log)"
+               : server->stopping ? " (stopping)"
+               : server->leaving  ? " (leaving)"
+                                  : "",
                raft.term, raft.leader_id);
     buf_printf(out,
                "log first=%" PRIu64 " last=%" PRIu64 " saved=%" PRIu64 " commit=%" PRIu64

@@ -184,6 +184,7 @@ int server_restore_finish(struct raft_machine *machine)
     if (server->restoring == NULL || server->retired != NULL) {
         return -EBUSY; /* the one replaced before is still being written: again later */
     }
+    server_members_note(server);
     btree_set_applied(server->restoring, server->restore_index, server->restore_term);
     btree_checkpoint_now(server->restoring);
     server_restore_drop(server);
@@ -204,6 +205,7 @@ int server_restore_finish(struct raft_machine *machine)
     server->check_index = 0;
     server->log_bytes = 0;
     server_load_state(server);
+    server_machine_members(machine, &server->members);
     server_map_applied(server);
     server_close_retired(server);
     LOG_INFO(server->env, "meta", "has received the whole state index=%" PRIu64,

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 /* ---- serving ---- */
 
@@ -155,18 +156,21 @@ static int dial(const char *path)
     return r < 0 ? r : fd;
 }
 
-static int read_all(int fd, unsigned timeout_ms, struct buf *out)
+/* Until `timer` has run out. */
+static int read_all(int fd, int timer, struct buf *out)
 {
     while (out->size < ADMIN_ANSWER_MAX) {
-        struct pollfd wait = {.fd = fd, .events = POLLIN};
-        int ready = poll(&wait, 1, (int)timeout_ms);
+        struct pollfd wait[] = {{.fd = fd, .events = POLLIN}, {.fd = timer, .events = POLLIN}};
         ssize_t r;
 
-        if (ready < 0 && errno == EINTR) {
-            continue;
+        if (poll(wait, 2, -1) < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
         }
-        if (ready <= 0) {
-            return ready < 0 ? -errno : -ETIMEDOUT;
+        if (wait[1].revents != 0) {
+            return -ETIMEDOUT;
         }
         r = recv(fd, buf_reserve(out, KiB(64)), KiB(64), 0);
         if (r <= 0) {
@@ -175,6 +179,22 @@ static int read_all(int fd, unsigned timeout_ms, struct buf *out)
         out->size += (size_t)r;
     }
     return -EMSGSIZE;
+}
+
+/* The whole answer within the time, however many pieces it comes in. */
+static int read_within(int fd, unsigned timeout_ms, struct buf *out)
+{
+    struct itimerspec spec = {.it_value = {.tv_sec = timeout_ms / 1000,
+                                           .tv_nsec = (long)(timeout_ms % 1000) * NS_PER_MS}};
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    int r;
+
+    if (timer < 0) {
+        return -errno;
+    }
+    r = timerfd_settime(timer, 0, &spec, NULL) < 0 ? -errno : read_all(fd, timer, out);
+    close(timer);
+    return r;
 }
 
 int admin_ask(const char *path, const char *question, unsigned timeout_ms, struct buf *out_answer)
@@ -193,7 +213,7 @@ int admin_ask(const char *path, const char *question, unsigned timeout_ms, struc
         r = -EPIPE;
     }
     if (r == 0) {
-        r = read_all(fd, timeout_ms, out_answer);
+        r = read_within(fd, timeout_ms, out_answer);
     }
     close(fd);
     return r;

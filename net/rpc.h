@@ -91,6 +91,9 @@ void rpc_peer_init(struct rpc_peer *peer, struct env *env, const struct rpc_iden
                    const char *address);
 /* Connect now if not connected (a hint that the server may be back). */
 void rpc_peer_poke(struct rpc_peer *peer);
+/* Gives the connection up, if there is one: calls end with -ERR_DISCONNECTED from the loop, also
+ * those whose bytes the other side does not take. */
+void rpc_peer_reset(struct rpc_peer *peer);
 /* All calls end with -ECANCELED, from the loop; then closed() runs. */
 void rpc_peer_close(struct rpc_peer *peer);
 void rpc_call_start(struct rpc_peer *peer, struct rpc_call *call);
@@ -144,13 +147,17 @@ struct rpc_server {
     /* The connection is gone (its requests may still be unanswered); may be NULL. */
     void (*conn_lost)(struct rpc_server *server, struct rpc_server_conn *conn);
     void *data;
+    /* Set before rpc_server_start: other addresses too, in a closed namespace (net/test_network.h).
+     */
+    bool insecure_test_network;
     /* private */
     struct env_listener listener;
     struct list conns;
     uint64_t bad_frames; /* counter */
 };
 
-/* Listening on anything but loopback and Unix sockets is refused: -EACCES (until TLS lands). */
+/* Listening on anything but loopback and Unix sockets is refused: -EACCES (until TLS lands), but
+ * for insecure_test_network. */
 int must_check rpc_server_start(struct rpc_server *server, struct env *env,
                                 const struct rpc_identity *identity, const char *address);
 void rpc_server_stop(struct rpc_server *server);

@@ -246,6 +246,13 @@ void rpc_peer_poke(struct rpc_peer *peer)
     }
 }
 
+void rpc_peer_reset(struct rpc_peer *peer)
+{
+    if (peer->link != NULL) {
+        rpc_link_fail(peer->link, -ERR_DISCONNECTED);
+    }
+}
+
 void rpc_peer_close(struct rpc_peer *peer)
 {
     peer->closing = true;

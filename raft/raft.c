@@ -25,6 +25,9 @@ void raft_init(struct raft *raft, const struct raft_config *config)
         .vote = config->vote,
         .saved = config->base_index,
         .commit = config->base_index,
+        .repair = config->repair,
+        .repair_index = config->repair_index,
+        .repair_term = config->repair_term,
         .now_ns = config->now_ns,
         .started_ns = config->now_ns,
     };
@@ -272,6 +275,7 @@ int raft_step(struct raft *raft, const struct raft_input *input, struct raft_out
     raft->now_ns = max_u64(raft->now_ns, input->now_ns);
     raft->state_dirty = false;
     raft->did_reset = false;
+    raft->did_repair = false;
     raft->append_first = 0;
     raft->send_count = 0;
     raft->ready_count = 0;
@@ -286,8 +290,10 @@ int raft_step(struct raft *raft, const struct raft_input *input, struct raft_out
         .read_count = raft->ready_count,
         .snapshot_to = raft->snapshot_to,
         .commit = raft->commit,
-        .deadline_ns = raft->role == RAFT_LEADER ? raft->heartbeat_ns : raft->election_ns,
+        .deadline_ns = raft->role == RAFT_LEADER ? min_u64(raft->heartbeat_ns, raft->watch_ns)
+                                                 : raft->election_ns,
         .reset = raft->did_reset,
+        .repaired = raft->did_repair,
     };
     if (raft->append_first != 0) {
         out_output->append = raft_tail_at(&raft->tail, raft->append_first);

@@ -50,6 +50,9 @@ struct raft_message {
     uint64_t stamp; /* the leader's clock when it sent what is answered */
     bool reject;
     bool force;
+    bool repair; /* APPEND_RESPONSE, HEARTBEAT_RESPONSE: our log was damaged or begins with nothing;
+                    this is no acknowledgement, and we may have forgotten earlier ones */
+    bool voter;  /* APPEND, HEARTBEAT: the sender's set counts the receiver's vote */
     bool after_save;
     struct slice address; /* VOTE, PRE_VOTE, HEARTBEAT: where the answer goes when the sender is not
                              known; the owner fills it in */
@@ -108,7 +111,8 @@ struct raft_output {
     uint32_t snapshot_to; /* member that needs a snapshot; 0 = none. Repeated by heartbeats */
     uint64_t commit;
     uint64_t deadline_ns;
-    bool reset; /* RESTORED took effect: the log begins anew behind (index, term) */
+    bool reset;    /* RESTORED took effect: the log begins anew behind (index, term) */
+    bool repaired; /* when what is saved now is durable, the log holds all that it had promised */
 };
 
 enum raft_progress_state { RAFT_PROGRESS_PROBE, RAFT_PROGRESS_REPLICATE, RAFT_PROGRESS_SNAPSHOT };
@@ -118,6 +122,7 @@ struct raft_progress {
     enum raft_progress_state state;
     uint64_t match;
     uint64_t next;
+    bool repairing;    /* message.repair of its last answer: match does not count */
     bool paused;       /* PROBE: one append is under way */
     uint64_t acked;    /* newest stamp it answered in this term */
     uint64_t heard_ns; /* when it last answered in this term */
@@ -147,6 +152,9 @@ struct raft_config {
     uint32_t vote;
     uint64_t base_index; /* what the state machine holds; entries follow by raft_load */
     uint64_t base_term;
+    bool repair; /* the log was damaged, and had promised up to: */
+    uint64_t repair_index;
+    uint64_t repair_term;
 };
 
 struct raft {
@@ -159,6 +167,8 @@ struct raft {
     uint64_t base_members_index;
     bool joining; /* no set has named us yet */
     bool lost;    /* a set names us as a voter, and what we promised as one is gone */
+    bool repair;  /* raft_repair.c */
+    uint64_t repair_index, repair_term;
     struct rng rng;
 
     uint64_t term; /* durable when saved: */
@@ -184,8 +194,9 @@ struct raft {
     struct raft_progress progress[RAFT_MEMBERS_MAX]; /* leader */
     uint64_t term_start;                             /* leader: index of our no-op */
     uint64_t heartbeat_ns;                           /* leader: next round */
-    uint64_t beat_ns;                                /* leader: last round */
-    uint64_t uncommitted_bytes;                      /* leader */
+    uint64_t watch_ns; /* leader: looks then at its quorum and at a transfer; no read moves it */
+    uint64_t beat_ns;  /* leader: last round */
+    uint64_t uncommitted_bytes; /* leader */
     uint64_t last_stamp;
     uint32_t transfer_to; /* 0 = no transfer under way */
     bool transfer_sent;
@@ -198,6 +209,7 @@ struct raft {
     /* Collected during one step. */
     bool state_dirty;
     bool did_reset;
+    bool did_repair;
     uint64_t append_first; /* 0 = nothing appended */
     struct raft_message *send;
     unsigned send_count;

@@ -7,9 +7,12 @@
  * Deviations: a leader does not remove itself (it hands leadership over first); a member is added
  * as a learner, and becomes a voter when it has caught up.
  *
- * A node that begins with nothing (joining) learns the set from the log. If the first set that
- * names it says that it votes, it has had this number before and lost its data, with what it had
- * voted and acknowledged: it takes no part (`lost`).
+ * A node that begins with nothing (joining) learns the set from the log. Nobody gets a vote before
+ * its log holds a set that names it as a learner. So a node whose vote counts already, in the
+ * leader's set or in a snapshot, while it knows none that names it, has had this number before and
+ * lost its data, with what it had voted and acknowledged: it takes no part (`lost`). The entry that
+ * once added it may still be in the log; it would make it a learner again, and the next one a
+ * voter.
  */
 #include "raft/raft_internal.h"
 
@@ -29,7 +32,8 @@ bool raft_is_voter(const struct raft *raft, unsigned slot)
 
 bool raft_may_vote(const struct raft *raft)
 {
-    return !raft->joining && raft->self != RAFT_NOT_MEMBER && raft_is_voter(raft, raft->self);
+    return !raft->joining && !raft->repair && raft->self != RAFT_NOT_MEMBER &&
+           raft_is_voter(raft, raft->self);
 }
 
 uint64_t raft_voters_reached(const struct raft *raft, uint64_t own,
@@ -120,22 +124,10 @@ void raft_members_compact(struct raft *raft, uint64_t index)
     }
 }
 
-bool raft_lost_identity(const struct raft *raft, const struct raft_message *message)
+bool raft_lost_identity(struct raft *raft, const struct raft_message *message)
 {
-    for (unsigned i = 0; raft->joining && i < message->entry_count; i++) {
-        struct raft_members members;
-        int slot;
-
-        if (!raft_command_is_members(message->entries[i].command) ||
-            raft_members_decode(&members, message->entries[i].command) < 0) {
-            continue;
-        }
-        slot = raft_members_find(&members, raft->id);
-        if (slot >= 0) {
-            return members.list[slot].voter;
-        }
-    }
-    return false;
+    raft->lost = raft->lost || (raft->joining && message->voter);
+    return raft->lost;
 }
 
 /* ---- the leader ---- */
@@ -146,12 +138,15 @@ static bool is_alive(const struct raft *raft, unsigned slot)
            raft->now_ns - raft->progress[slot].heard_ns < RAFT_ELECTION_MIN_NS;
 }
 
-/* May the member vote from now on without the group waiting for it? */
+/* May the member vote from now on without the group waiting for it? It must hold the set that names
+ * it: see `lost` above. */
 static int check_caught_up(const struct raft *raft, unsigned slot)
 {
     const struct raft_progress *progress = &raft->progress[slot];
 
-    return is_alive(raft, slot) && progress->state == RAFT_PROGRESS_REPLICATE &&
+    return is_alive(raft, slot) && !progress->repairing &&
+                   progress->state == RAFT_PROGRESS_REPLICATE &&
+                   progress->match >= raft->members_index &&
                    raft_last(raft) - progress->match <= RAFT_PROMOTE_LAG
                ? 0
                : -EAGAIN;
@@ -168,7 +163,7 @@ static int check_removal(const struct raft *raft, unsigned slot)
     for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != slot && raft_is_voter(raft, i)) {
             voters++;
-            alive += is_alive(raft, i);
+            alive += is_alive(raft, i) && !raft->progress[i].repairing;
         }
     }
     return alive >= voters / 2 + 1 ? 0 : -ERR_NO_QUORUM;

@@ -164,7 +164,7 @@ void raft_on_vote(struct raft *raft, const struct raft_message *message)
     bool grant = may_vote && up_to_date(raft, message);
     struct raft_message *answer;
 
-    if (!message->force && raft_leader_protected(raft)) {
+    if (raft->repair || (!message->force && raft_leader_protected(raft))) {
         grant = false;
     }
     answer = raft_emit(raft, pre ? RAFT_MESSAGE_PRE_VOTE_RESPONSE : RAFT_MESSAGE_VOTE_RESPONSE,

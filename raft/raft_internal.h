@@ -27,8 +27,8 @@ void raft_note_entry(struct raft *raft, uint64_t index, struct slice command);
 void raft_members_truncated(struct raft *raft);
 /* Entries up to `index` are about to leave the memory. */
 void raft_members_compact(struct raft *raft, uint64_t index);
-/* We join, and these entries say that we have been a voter. */
-bool raft_lost_identity(const struct raft *raft, const struct raft_message *message);
+/* A leader's message to us: we join, and our vote is counted already. We are lost then. */
+bool raft_lost_identity(struct raft *raft, const struct raft_message *message);
 int raft_propose_change(struct raft *raft, const struct raft_change *change);
 
 /* raft_election.c */
@@ -63,6 +63,12 @@ void raft_append_own(struct raft *raft, struct slice command);
 void raft_replicate_all(struct raft *raft);
 /* Sends what the follower may get now; `even_empty`: at least one message. */
 void raft_replicate(struct raft *raft, unsigned slot, bool even_empty);
+
+/* raft_repair.c */
+/* What the leader of the message has told up to `index` is in our log as it is in its. */
+void raft_repair_progress(struct raft *raft, uint64_t leader_term, uint64_t index);
+/* A member whose log was damaged says how far it agrees. */
+void raft_repair_heard(struct raft_progress *progress, const struct raft_message *message);
 
 /* raft_read.c */
 int raft_read_begin(struct raft *raft, uint64_t read_id);

@@ -120,7 +120,7 @@ static uint64_t finish_record(struct raft_log *log, size_t at, uint32_t *prev_cr
     record.head_crc = raft_log_head_crc(record, current(log)->seq);
     *prev_crc = record.head_crc;
     memcpy(log->batch.data + at, &record, sizeof(record));
-    if (record.type == RAFT_LOG_ENTRIES) {
+    if (RAFT_LOG_TYPE(record.type) == RAFT_LOG_ENTRIES) {
         current(log)->last_index =
             max_u64(current(log)->last_index, record.first_index + record.count - 1);
     }
@@ -182,9 +182,10 @@ static void encode_start(struct raft_log *log)
 {
     struct raft_log_record record = {
         .magic = RAFT_LOG_RECORD_MAGIC,
-        .type = RAFT_LOG_STATE,
+        .type = RAFT_LOG_STATE | RAFT_LOG_PROMISES,
         .term = log->state.term,
         .vote = log->state.vote,
+        .first_index = log->last_index + 1,
     };
 
     record.head_crc = raft_log_head_crc(record, log->next->seq);
@@ -207,13 +208,14 @@ static void end_switch(struct raft_log *log)
     log->file = log->next_file;
     log->next_file = NULL;
     log->offset = log->writing.size;
-    log->synced = log->offset;
+    log->synced = log->vouched = log->offset;
     raft_log_spares_fill(log);
     submit(log, RAFT_LOG_SWITCH_CLOSE, (struct env_io){.type = ENV_IO_CLOSE, .file = old});
 }
 
 static void report(struct raft_log *log)
 {
+    log->vouched = log->synced;
     log->offset += log->writing.size;
     log->synced = log->offset;
     log->writes++;
@@ -359,9 +361,10 @@ static void put_entries(struct raft_log *log, uint64_t first, const struct raft_
 
     while (at < count) {
         struct raft_log_record record = {
-            .type = RAFT_LOG_ENTRIES,
+            .type = RAFT_LOG_ENTRIES | RAFT_LOG_PROMISES,
             .first_index = first + at,
-            .term = entries[at].term,
+            .term = log->state.term,
+            .vote = log->state.vote,
             .synced_upto = log->ticket,
         };
 
@@ -387,9 +390,10 @@ uint64_t raft_log_append(struct raft_log *log, uint64_t first, const struct raft
     log->ticket++;
     if (state != NULL) {
         struct raft_log_record record = {
-            .type = RAFT_LOG_STATE,
+            .type = RAFT_LOG_STATE | RAFT_LOG_PROMISES,
             .term = state->term,
             .vote = state->vote,
+            .first_index = log->last_index + 1,
             .synced_upto = log->ticket,
         };
 
@@ -410,8 +414,17 @@ uint64_t raft_log_reset(struct raft_log *log, uint64_t index, uint64_t term)
         .synced_upto = ++log->ticket,
     };
 
+    struct raft_log_record state = {
+        .type = RAFT_LOG_STATE | RAFT_LOG_PROMISES,
+        .term = log->state.term,
+        .vote = log->state.vote,
+        .first_index = index + 1,
+        .synced_upto = log->ticket,
+    };
+
     log->last_index = index;
     raft_log_put_record(&log->batch, record, (struct slice){0});
+    raft_log_put_record(&log->batch, state, (struct slice){0}); /* which says what RESET cannot */
     raft_log_pump(log);
     return log->ticket;
 }

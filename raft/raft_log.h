@@ -9,6 +9,10 @@
  * Group commit: what is appended while a sync runs goes into the next write and sync, as one
  * record. Appending entries at an index that exists replaces the suffix from there. A failed write
  * or sync, or a disk too full for the next segment, ends the process.
+ *
+ * A log that is damaged where it was durable is cut before the damage, and what it had promised is
+ * kept in the file `repair`, until raft_log_repaired: raft/raft_repair.c says what the owner may do
+ * meanwhile.
  */
 #include "base/env.h"
 #include "base/metrics.h"
@@ -25,6 +29,7 @@ struct raft_log_config {
      * begins anew behind this entry. */
     uint64_t base_index;
     uint64_t base_term;
+    bool may_repair; /* others have what is damaged; otherwise a damaged log is refused */
 };
 
 struct raft_hard_state {
@@ -32,10 +37,18 @@ struct raft_hard_state {
     uint32_t vote;
 };
 
+/* A damaged log has promised so much: no vote in a term below, entries up to the index. */
+struct raft_repair {
+    bool wanted;
+    uint64_t term;
+    uint64_t index;
+};
+
 /* What recovery found: the newest hard state, and the entries behind base_index, in order. */
 struct raft_log_recovered {
     struct raft_hard_state state;
     struct raft_tail tail;
+    struct raft_repair repair;
 };
 
 struct raft_log_segment {
@@ -98,6 +111,7 @@ struct raft_log {
     struct env_file *file;
     uint64_t offset;   /* where the next record goes */
     uint64_t synced;   /* bytes of the segment that are durable */
+    uint64_t vouched;  /* bytes of the segment of which a later record says so */
     uint32_t prev_crc; /* of the last record in this segment; 0 = none */
     uint64_t spare_no; /* for names */
     uint64_t last_index;
@@ -137,6 +151,8 @@ uint64_t raft_log_append(struct raft_log *log, uint64_t first, const struct raft
 uint64_t raft_log_reset(struct raft_log *log, uint64_t index, uint64_t term);
 /* Entries up to `index` are not needed: whole segments are recycled. */
 void raft_log_compact(struct raft_log *log, uint64_t index);
+/* Everything that the damaged log had promised is durable again. Blocks. */
+void raft_log_repaired(struct raft_log *log);
 /* What is not durable yet is dropped. The memory must live until raft_log_closed. */
 void raft_log_close(struct raft_log *log);
 bool raft_log_closed(const struct raft_log *log);

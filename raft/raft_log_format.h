@@ -35,6 +35,12 @@ struct raft_log_header {
 static_assert(sizeof(struct raft_log_header) == 72, "format");
 static_assert(offsetof(struct raft_log_header, cluster_uuid) == 16, "format");
 
+/* In a record's type: `term` and `vote` are the hard state when it was made, and the log ended then
+ * at first_index + count - 1. What a record before it has promised is known from it, though that
+ * one may be unreadable. RESET has no room for it. */
+#define RAFT_LOG_PROMISES   0x100u
+#define RAFT_LOG_TYPE(type) ((type)&0xffu)
+
 enum raft_log_record_type {
     RAFT_LOG_ENTRIES = 1, /* replaces what the log holds from first_index on */
     RAFT_LOG_STATE = 2,   /* term, vote */
@@ -56,6 +62,18 @@ struct raft_log_record {
     uint32_t vote;
 };
 
+/* File `repair`: the log was damaged and cut; until it is whole again, what it had promised. */
+#define RAFT_LOG_REPAIR_MAGIC UINT64_C(0x315045524c45454b) /* "KEELREP1" */
+
+struct raft_log_repair_file {
+    uint64_t magic;
+    uint64_t term;
+    uint64_t index; /* of the last entry that may have been acknowledged */
+    uint32_t vote;
+    uint32_t crc; /* crc32c of what is before */
+};
+
+static_assert(sizeof(struct raft_log_repair_file) == 32, "format");
 static_assert(sizeof(struct raft_log_record) == 56, "format");
 static_assert(offsetof(struct raft_log_record, synced_upto) == 40, "format");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are written as they are");

@@ -23,6 +23,20 @@ void raft_log_pump(struct raft_log *log);
 /* raft_log_scan.c */
 int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out);
 
+/* raft_log_repair.c */
+/* What the records of the segments from `from` on have promised, and an earlier repair that did not
+ * end. False: it cannot be known. */
+bool must_check raft_log_promises(struct raft_log *log, struct raft_log_segment *from,
+                                  struct raft_hard_state *state, uint64_t *out_index);
+/* Keeps it durably, before anything is cut. */
+int must_check raft_log_keep_promises(struct raft_log *log, struct raft_hard_state state,
+                                      uint64_t index);
+/* Segments behind `last` go, the newest first. */
+int must_check raft_log_drop_behind(struct raft_log *log, struct raft_log_segment *last);
+/* A repair that has not ended: 1, or 0 when there is none. */
+int must_check raft_log_repair_read(struct raft_log *log, struct raft_hard_state *out_state,
+                                    uint64_t *out_index);
+
 /* raft_log_spare.c */
 /* Makes spares up to the number wanted. */
 void raft_log_spares_fill(struct raft_log *log);

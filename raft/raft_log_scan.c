@@ -4,8 +4,10 @@
  * A bad record at X of the last segment is a torn write when nothing behind it claims that X was
  * synced: the rest is zeroed. It is corruption when a later record of the same segment carries
  * synced_upto > X. A segment that has a successor was complete when the successor was named, so
- * there anything bad is corruption. Corruption is refused, not repaired by cutting: entries that
- * this node has acknowledged would silently be missing from elections.
+ * there anything bad is corruption. Then the log is cut before the damage, and the node takes no
+ * part until the leader has sent the rest (raft_log_repair.c, raft_repair.c): otherwise entries
+ * that it has acknowledged would silently be missing from elections. When it cannot be known what
+ * was promised, or nobody else has it, the start is refused.
  */
 #include "raft/raft_log_internal.h"
 
@@ -17,7 +19,8 @@ struct scan {
     struct raft_log *log;
     struct raft_log_recovered *out;
     struct raft_log_segment *segment;
-    struct buf bytes; /* of the segment */
+    struct raft_log_segment *previous; /* read before it, or NULL */
+    struct buf bytes;                  /* of the segment */
     uint64_t prev_seq;
     uint64_t prev_end; /* of the segment before; 0 = none read */
     uint32_t prev_crc; /* of its last record */
@@ -27,14 +30,72 @@ struct scan {
     bool has_base;   /* tail is positioned */
 };
 
+static int zero_rest(struct scan *scan);
+
+/* The log ends at `at` of the segment from now on. */
+static int end_here(struct scan *scan)
+{
+    struct raft_log *log = scan->log;
+    int r;
+
+    r = env_open_now(log->env, scan->segment->path, 0, &log->file);
+    if (r == 0) {
+        r = zero_rest(scan);
+    }
+    log->offset = scan->at;
+    log->synced = log->vouched = scan->at;
+    log->prev_crc = scan->crc;
+    return r;
+}
+
+/* Back to the end of the segment before, where everything was good. */
+static int step_back(struct scan *scan)
+{
+    scan->segment = scan->previous;
+    scan->at = scan->prev_end;
+    scan->crc = scan->prev_crc;
+    scan->synced = 0;
+    buf_clear(&scan->bytes);
+    return env_read_file(scan->log->env, scan->segment->path, SIZE_MAX, &scan->bytes);
+}
+
+/* Cuts the log at `at` of the segment (0: its header is bad). */
+static int cut(struct scan *scan, const char *what)
+{
+    struct raft_log *log = scan->log;
+    struct raft_hard_state state = scan->out->state;
+    uint64_t index;
+    int r = 0;
+
+    if (!log->config.may_repair || (scan->at == 0 && scan->previous == NULL) ||
+        !raft_log_promises(log, scan->at == 0 ? scan->previous : scan->segment, &state, &index)) {
+        return -ERR_CORRUPT;
+    }
+    TRACE_MARK("a damaged log is cut and repaired by the leader");
+    LOG_WARN(log->env, "raft",
+             "the log is damaged: %s path=%s offset=%" PRIu64
+             "; it is cut there, and the node takes no part until the leader has sent it entries "
+             "up to index=%" PRIu64 " term=%" PRIu64,
+             what, scan->segment->path, scan->at, index, state.term);
+    r = raft_log_keep_promises(log, state, index);
+    if (r == 0 && scan->at == 0) {
+        r = step_back(scan);
+    }
+    r = r < 0 ? r : raft_log_drop_behind(log, scan->segment);
+    return r < 0 ? r : end_here(scan);
+}
+
 static int damaged(struct scan *scan, const char *what)
 {
-    LOG_ERROR(scan->log->env, "raft",
-              "the log is damaged, the node does not start: %s path=%s offset=%" PRIu64
-              "; to replace this node's data, move its data directory away and start it again: "
-              "the other members send it everything",
-              what, scan->segment->path, scan->at);
-    return -ERR_CORRUPT;
+    int r = cut(scan, what);
+
+    if (r == -ERR_CORRUPT) {
+        LOG_ERROR(scan->log->env, "raft",
+                  "the log is damaged, the node does not start: %s path=%s offset=%" PRIu64
+                  "; to replace this node, give its machine a new number and `keelfs meta replace`",
+                  what, scan->segment->path, scan->at);
+    }
+    return r;
 }
 
 static int check_header(struct scan *scan)
@@ -144,7 +205,7 @@ static int take_record(struct scan *scan, const struct raft_log_record *record)
 {
     struct slice data = slice_make(scan->bytes.data + scan->at + sizeof(*record), record->size);
 
-    switch (record->type) {
+    switch (RAFT_LOG_TYPE(record->type)) {
     case RAFT_LOG_ENTRIES:
         return take_entries(scan, record, data);
     case RAFT_LOG_STATE:
@@ -228,16 +289,16 @@ static int scan_segment(struct scan *scan, bool last)
         return r;
     }
     r = check_header(scan);
-    if (r < 0) {
-        return r;
+    if (r < 0 || log->file != NULL) {
+        return r; /* bad: the log ends in the segment before */
     }
     scan->at = RAFT_LOG_HEADER_BYTES;
     scan->synced = 0;
     scan->crc = 0;
     while (good_record(scan, &record)) {
         r = take_record(scan, &record);
-        if (r < 0) {
-            return r;
+        if (r < 0 || log->file != NULL) {
+            return r; /* makes no sense: the log was cut there */
         }
         scan->crc = record.head_crc;
         scan->synced = record.synced_upto;
@@ -251,14 +312,7 @@ static int scan_segment(struct scan *scan, bool last)
     if (scan->crc == 0 || vouched(scan)) {
         return damaged(scan, "a record that was durable does not match its checksum");
     }
-    r = env_open_now(log->env, scan->segment->path, 0, &log->file);
-    if (r == 0) {
-        r = zero_rest(scan);
-    }
-    log->offset = scan->at;
-    log->synced = scan->at;
-    log->prev_crc = scan->crc;
-    return r;
+    return end_here(scan);
 }
 
 /* "log-" or "spare-" and 16 hexadecimal digits. */
@@ -321,7 +375,9 @@ static int list_segments(struct raft_log *log)
 static int create_first(struct raft_log *log)
 {
     struct raft_log_segment *segment = raft_log_segment_new(log, 1);
-    struct raft_log_record record = {.magic = RAFT_LOG_RECORD_MAGIC, .type = RAFT_LOG_STATE};
+    struct raft_log_record record = {.magic = RAFT_LOG_RECORD_MAGIC,
+                                     .type = RAFT_LOG_STATE | RAFT_LOG_PROMISES,
+                                     .first_index = 1};
     char *path = mem_printf("%s/spare-%016x", log->dir, 0);
     uint8_t *block = mem_zalloc(RAFT_LOG_HEADER_BYTES + sizeof(record));
     int r;
@@ -351,7 +407,7 @@ static int create_first(struct raft_log *log)
         LOG_ERROR(log->env, "raft", "cannot create the log path=%s error=%s", segment->path,
                   err_text(r));
     }
-    log->offset = log->synced = RAFT_LOG_HEADER_BYTES + sizeof(record);
+    log->offset = log->synced = log->vouched = RAFT_LOG_HEADER_BYTES + sizeof(record);
     log->prev_crc = record.head_crc;
     mem_free(block);
     mem_free(path);
@@ -384,6 +440,27 @@ static int join_base(struct raft_log *log, struct scan *scan)
     log->last_index = base;
     if (base > 0) {
         raft_log_reset(log, base, log->config.base_term);
+    }
+    return 0;
+}
+
+/* A repair that was begun now, or before an earlier start. */
+static int take_repair(struct raft_log *log, struct raft_log_recovered *out)
+{
+    struct raft_hard_state state;
+    uint64_t index;
+    int r = raft_log_repair_read(log, &state, &index);
+
+    if (r < 0) {
+        LOG_ERROR(log->env, "raft", "cannot read what the damaged log had promised dir=%s error=%s",
+                  log->dir, err_text(r));
+    }
+    if (r <= 0) {
+        return r;
+    }
+    out->repair = (struct raft_repair){true, state.term, index};
+    if (state.term > out->state.term || (state.term == out->state.term && out->state.vote == 0)) {
+        out->state = state;
     }
     return 0;
 }
@@ -422,12 +499,17 @@ int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out)
         r = create_first(log);
     }
     list_for_each (node, &log->segments) {
-        if (r < 0 || log->file != NULL) {
+        if (r < 0) {
             break;
         }
         scan.segment = list_entry(node, struct raft_log_segment, node);
         r = scan_segment(&scan, node == list_last(&log->segments));
+        if (r < 0 || log->file != NULL) {
+            break; /* those behind it may be gone */
+        }
+        scan.previous = scan.segment;
     }
     bytes = scan.bytes;
+    r = r < 0 ? r : take_repair(log, out);
     return r < 0 ? r : join_base(log, &scan);
 }

@@ -47,6 +47,13 @@ static void save(struct raft_node *node, const struct raft_output *output)
     }
     ticket = raft_log_append(&node->log, output->append_first, output->append, output->append_count,
                              output->save_state ? &state : NULL);
+    if (output->repaired) {
+        node->repaired = ticket;
+        LOG_WARN(node->env, "raft",
+                 "the damaged log is whole again, the node takes part last=%" PRIu64
+                 " term=%" PRIu64,
+                 raft_last(&node->raft), node->raft.term);
+    }
     if (output->append_count > 0) {
         marker = hold(node, ticket);
         marker->index = output->append_first + output->append_count - 1;
@@ -188,6 +195,10 @@ static void on_saved(struct raft_log *log, uint64_t ticket)
     struct raft_node *node = log->data;
     struct list_node *first;
 
+    if (node->repaired != 0 && ticket >= node->repaired) {
+        node->repaired = 0;
+        raft_log_repaired(log);
+    }
     while ((first = list_first(&node->held)) != NULL) {
         struct raft_held *held = list_entry(first, struct raft_held, node);
 
@@ -445,7 +456,7 @@ static int first_members(const struct raft_node_config *config, struct raft_memb
     int r = 0;
 
     *out_members = (struct raft_members){0};
-    if (config->members != NULL && config->members->count > 0) {
+    if (config->members != NULL) {
         *out_members = *config->members;
     } else if (!config->joining) {
         for (unsigned i = 0; r == 0 && i < config->peer_count; i++) {
@@ -472,6 +483,8 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
     memcpy(log_config.cluster_uuid, config->identity->cluster_uuid,
            sizeof(log_config.cluster_uuid));
     r = first_members(config, &members);
+    log_config.may_repair = members.count == 0 || raft_members_voters(&members) >
+                                                      1; /* another voter has what is damaged */
     if (r == 0) {
         r = raft_log_open(&node->log, node->env, &log_config, &recovered);
     }
@@ -491,6 +504,9 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
                   .vote = recovered.state.term >= config->applied_term ? recovered.state.vote : 0,
                   .base_index = config->applied_index,
                   .base_term = config->applied_term,
+                  .repair = recovered.repair.wanted,
+                  .repair_index = recovered.repair.index,
+                  .repair_term = recovered.repair.term,
               });
     for (uint64_t i = config->applied_index + 1; i <= raft_tail_last(&recovered.tail); i++) {
         const struct raft_entry *entry = raft_tail_at(&recovered.tail, i);
@@ -615,6 +631,7 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
         .last = raft_last(raft),
         .saved = raft->saved,
         .joining = raft->joining,
+        .repair = raft->repair,
         .lost = raft->lost,
     };
     for (unsigned i = 0; i < raft->members.count; i++) {
@@ -633,6 +650,7 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
             .next = leader ? progress->next : 0,
             .heard_ns = leader ? progress->heard_ns : 0,
             .connected = link != NULL && link->peer.stats.connected,
+            .repairing = leader && progress->repairing,
             .snapshot = leader && progress->state == RAFT_PROGRESS_SNAPSHOT,
         };
     }

@@ -29,12 +29,14 @@ struct raft_node_config {
     /* Copied. Without `members`: the group, ourselves included; with them: addresses that are newer
      * than theirs. */
     const struct raft_peer_config *peers;
-    unsigned peer_count;                /* 1..RAFT_MEMBERS_MAX */
-    const struct raft_members *members; /* that the state machine's checkpoint holds; NULL = none */
-    bool joining;                       /* we were never in the group; `peers` are not it */
-    uint64_t applied_index;             /* what the state machine's checkpoint holds */
-    uint64_t applied_term;              /* term of that entry */
-    uint64_t log_segment_bytes;         /* 0 = RAFT_LOG_SEGMENT_BYTES */
+    unsigned peer_count; /* 1..RAFT_MEMBERS_MAX */
+    /* That the state machine's checkpoint holds. NULL: none, `peers` are the group; an empty set:
+     * the log or a leader will tell. */
+    const struct raft_members *members;
+    bool joining;               /* we were never in the group; `peers` are not it */
+    uint64_t applied_index;     /* what the state machine's checkpoint holds */
+    uint64_t applied_term;      /* term of that entry */
+    uint64_t log_segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
 };
 
 /* The state after the entry (index, term). */
@@ -93,7 +95,7 @@ struct raft_link {
     struct rpc_peer peer;
     bool was_up; /* connected since it was last reported unreachable */
     bool closing;
-    uint64_t guest_until_ns; /* not a member */
+    uint64_t guest_until_ns; /* not a member; 0 = a member, or one that has just gone */
 };
 
 /* What waits until the log is durable up to a ticket: a message, or (to is 0) the news for the core
@@ -151,6 +153,7 @@ struct raft_node {
     bool told_lost;
     struct env_timer tick;
     struct env_timer turn; /* fires at the next turn of the loop: apply, reads */
+    uint64_t repaired;     /* the log is whole again when it is durable up to this ticket; 0 = is */
     struct list held;      /* raft_held, by ticket */
     uint64_t held_count;
     struct list reads; /* raft_read: waiting for confirmation or apply */
@@ -216,13 +219,15 @@ struct raft_peer_status {
     uint64_t next;
     uint64_t heard_ns; /* env_now of its last message; 0 = never */
     bool connected;
-    bool snapshot; /* needs or receives one */
+    bool snapshot;  /* needs or receives one */
+    bool repairing; /* its log was damaged */
 };
 
 struct raft_node_status {
     enum raft_role role;
     bool leader_ready; /* leads, and the no-op of its term is applied */
     bool joining, lost;
+    bool repair; /* its log was damaged and is not whole yet */
     uint64_t term;
     uint32_t leader_id;
     uint64_t commit;

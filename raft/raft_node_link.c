@@ -109,8 +109,11 @@ void raft_node_update_links(struct raft_node *node)
     node->links_version = node->raft.members_version;
     for (unsigned i = 0; i < members->count; i++) {
         const struct raft_member *member = &members->list[i];
+        struct raft_link *link = raft_node_link(node, member->id);
 
-        if (i != node->raft.self && raft_node_link(node, member->id) == NULL) {
+        if (link != NULL) {
+            link->guest_until_ns = 0;
+        } else if (i != node->raft.self) {
             open_link(node, member->id, raft_node_address(node, member));
         }
     }

@@ -241,7 +241,7 @@ static int take_frame(struct raft_node *node, uint32_t from, const struct raft_s
     struct raft_snapshot_in *in = &node->snapshot_in;
     int r = 0;
 
-    if (wire->term < node->raft.term || node->raft.role == RAFT_LEADER ||
+    if (wire->term < node->raft.term || node->raft.role == RAFT_LEADER || node->raft.lost ||
         node->snapshot_out.active) {
         return -ERR_STALE_EPOCH;
     }

@@ -40,6 +40,8 @@ void raft_message_encode(const struct raft_message *message, struct buf *out_bod
         .force = message->force,
         .entry_count = message->entry_count,
         .address = message->address,
+        .repair = message->repair,
+        .voter = message->voter,
     };
 
     raft_wire_encode(&wire, out_body);
@@ -80,6 +82,8 @@ int raft_message_decode(struct raft_message *out_message, struct slice body, str
         .entries = entries,
         .entry_count = wire.entry_count,
         .address = wire.address,
+        .repair = wire.repair,
+        .voter = wire.voter,
     };
     return 0;
 }

@@ -29,7 +29,9 @@ enum raft_opcode {
     F(bool, reject, 0, 1)                                                                          \
     F(bool, force, 0, 1)                                                                           \
     F(u32, entry_count, 0, 1)                                                                      \
-    F(bytes, address, RAFT_ADDRESS_MAX, 2)
+    F(bytes, address, RAFT_ADDRESS_MAX, 2)                                                         \
+    F(bool, repair, 0, 3)                                                                          \
+    F(bool, voter, 0, 4)
 
 SCHEMA_DEFINE(raft_wire, RAFT_WIRE);
 

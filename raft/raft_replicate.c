@@ -111,6 +111,7 @@ static bool send_append(struct raft *raft, unsigned slot, bool even_empty)
     message->index = progress->next - 1;
     message->log_term = log_term;
     message->commit = raft->commit;
+    message->voter = raft_is_voter(raft, slot);
     message->stamp = raft_next_stamp(raft);
     message->entries = raft_tail_at(&raft->tail, progress->next);
     message->entry_count = count;
@@ -152,6 +153,7 @@ void raft_beat(struct raft *raft)
         }
         message = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT, raft->members.list[i].id);
         message->commit = min_u64(raft->commit, raft->progress[i].match);
+        message->voter = raft_is_voter(raft, i);
         message->stamp = raft_next_stamp(raft);
     }
     raft->beat_ns = raft->now_ns;
@@ -188,7 +190,7 @@ void raft_become_leader(struct raft *raft)
     raft->term_start = next;
     raft_append_own(raft, (struct slice){0});
     raft->beat_ns = raft->now_ns;
-    raft->heartbeat_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
+    raft->heartbeat_ns = raft->watch_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
     raft_replicate_all(raft);
 }
 
@@ -207,7 +209,7 @@ int raft_propose(struct raft *raft, struct slice command)
 
 static uint64_t match_of(const struct raft_progress *progress)
 {
-    return progress->match;
+    return progress->repairing ? 0 : progress->match;
 }
 
 static uint64_t heard_of(const struct raft_progress *progress)
@@ -230,7 +232,7 @@ void raft_maybe_commit(struct raft *raft)
 /* A leader that hears no majority for long is one no more (CheckQuorum). */
 static bool quorum_lost(struct raft *raft)
 {
-    uint64_t late = raft->now_ns - raft->heartbeat_ns;
+    uint64_t late = raft->now_ns - raft->watch_ns;
 
     for (unsigned i = 0; late > RAFT_STALL_NS && i < raft->members.count; i++) {
         /* We were not running: their answers may be waiting. */
@@ -241,17 +243,19 @@ static bool quorum_lost(struct raft *raft)
 
 void raft_leader_tick(struct raft *raft)
 {
-    if (raft->now_ns < raft->heartbeat_ns) {
-        return;
+    if (raft->now_ns >= raft->watch_ns) {
+        if (quorum_lost(raft)) {
+            raft_become_follower(raft, raft->term, 0);
+            return;
+        }
+        if (raft->transfer_to != 0 && raft->now_ns >= raft->transfer_deadline_ns) {
+            raft->transfer_to = 0;
+        }
+        raft->watch_ns = raft->now_ns + RAFT_HEARTBEAT_NS;
     }
-    if (quorum_lost(raft)) {
-        raft_become_follower(raft, raft->term, 0);
-        return;
+    if (raft->now_ns >= raft->heartbeat_ns) {
+        raft_beat(raft);
     }
-    if (raft->transfer_to != 0 && raft->now_ns >= raft->transfer_deadline_ns) {
-        raft->transfer_to = 0;
-    }
-    raft_beat(raft);
 }
 
 static void transfer_progress(struct raft *raft, unsigned slot)
@@ -277,6 +281,7 @@ static unsigned most_advanced(const struct raft *raft)
 
     for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != raft->self && is_alive(raft, i) && raft_is_voter(raft, i) &&
+            !raft->progress[i].repairing &&
             (best == raft->self || raft->progress[i].match > raft->progress[best].match)) {
             best = i;
         }
@@ -297,7 +302,8 @@ int raft_on_transfer(struct raft *raft, uint32_t to)
     if (slot < 0 || to == raft->id || !raft_is_voter(raft, (unsigned)slot)) {
         return -EINVAL;
     }
-    if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot)) {
+    if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot) ||
+        raft->progress[slot].repairing) {
         return -EHOSTDOWN;
     }
     raft->transfer_to = raft->members.list[slot].id;
@@ -348,6 +354,7 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
     if (message->index > raft_last(raft)) {
         return; /* no entry of ours: nothing it can be right about */
     }
+    raft_repair_heard(progress, message);
     if (message->reject) {
         on_reject(raft, progress, message);
         raft_replicate(raft, slot, /* even_empty= */ true);
@@ -371,6 +378,13 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
     transfer_progress(raft, slot);
 }
 
+/* A follower that answers heartbeats: is what was sent to it lost, or what it had? */
+static bool needs_probe(const struct raft *raft, const struct raft_progress *progress)
+{
+    return progress->inflight_count > 0 ? raft->now_ns - progress->moved_ns > RAFT_RESEND_NS
+                                        : progress->repairing;
+}
+
 void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *message)
 {
     struct raft_progress *progress;
@@ -384,13 +398,13 @@ void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *me
         raft->snapshot_to = message->from;
         return;
     }
+    raft_repair_heard(progress, message);
     progress->paused = false;
-    if (progress->state == RAFT_PROGRESS_REPLICATE && progress->inflight_count > 0 &&
-        raft->now_ns - progress->moved_ns > RAFT_RESEND_NS) {
+    if (progress->state == RAFT_PROGRESS_REPLICATE && needs_probe(raft, progress)) {
         become_probe(progress, progress->match + 1);
         progress->moved_ns = raft->now_ns;
     }
-    if (progress->match < raft_last(raft)) {
+    if (progress->match < raft_last(raft) || progress->repairing) {
         raft_replicate(raft, slot, progress->state == RAFT_PROGRESS_PROBE);
     }
 }
@@ -437,6 +451,12 @@ static void follow(struct raft *raft, const struct raft_message *message)
     raft_arm_election(raft);
 }
 
+/* The leader may count on entries that we do not have. */
+static bool forgets(const struct raft *raft)
+{
+    return raft->repair || raft->joining;
+}
+
 static struct raft_message *answer_append(struct raft *raft, const struct raft_message *message,
                                           uint64_t index)
 {
@@ -444,6 +464,7 @@ static struct raft_message *answer_append(struct raft *raft, const struct raft_m
 
     answer->index = index;
     answer->stamp = message->stamp;
+    answer->repair = forgets(raft);
     answer->after_save = true;
     return answer;
 }
@@ -504,11 +525,11 @@ void raft_on_append(struct raft *raft, const struct raft_message *message)
         return; /* two leaders in one term, or terms that go back: not a member's words */
     }
     if (raft_lost_identity(raft, message)) {
-        raft->lost = true;
         return;
     }
     follow(raft, message);
     if (message->index < raft->commit) {
+        raft_repair_progress(raft, message->term, raft->commit);
         answer_append(raft, message, raft->commit);
         return;
     }
@@ -524,6 +545,7 @@ void raft_on_append(struct raft *raft, const struct raft_message *message)
     }
     raft_set_commit(raft, max_u64(raft->commit,
                                   min_u64(message->commit, message->index + message->entry_count)));
+    raft_repair_progress(raft, message->term, message->index + message->entry_count);
     answer_append(raft, message, message->index + message->entry_count);
 }
 
@@ -531,13 +553,16 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
 {
     struct raft_message *answer;
 
-    if (raft->role == RAFT_LEADER) {
+    if (raft->role == RAFT_LEADER || raft_lost_identity(raft, message)) {
         return;
     }
     follow(raft, message);
-    raft_set_commit(raft, max_u64(raft->commit, min_u64(message->commit, raft_last(raft))));
+    if (!forgets(raft)) {
+        raft_set_commit(raft, max_u64(raft->commit, min_u64(message->commit, raft_last(raft))));
+    }
     answer = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT_RESPONSE, message->from);
     answer->stamp = message->stamp;
+    answer->repair = forgets(raft);
 }
 
 void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
@@ -557,9 +582,11 @@ void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
         raft->base_members_index = index;
         raft_members_adopt(raft, members, index);
     }
+    raft_repair_progress(raft, /* leader_term= */ raft->term, index);
     if (raft->role == RAFT_FOLLOWER && raft->leader != 0 && !raft->lost) {
         answer = raft_emit(raft, RAFT_MESSAGE_APPEND_RESPONSE, raft->leader);
         answer->index = raft->commit;
+        answer->repair = forgets(raft);
         answer->after_save = true;
     }
 }

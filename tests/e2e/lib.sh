@@ -108,6 +108,7 @@ finish() {
     for pidfile in "$WORK"/run/*.pid; do
         [ -e "$pidfile" ] && kill -9 "$(cat "$pidfile" 2>/dev/null)" 2>/dev/null
     done
+    ! declare -F at_exit >/dev/null || at_exit # what else the test has made
     if complaints >/dev/null; then
         not_ok "a process died of a bug: $(complaints | tr '\n' ' ')"
         grep -hE -A25 'ERROR: AddressSanitizer|runtime error:|keelfs: bug:' "$WORK"/log/*.log | head -n 60

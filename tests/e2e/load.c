@@ -8,6 +8,9 @@
  *   load names DIR ACK        create, rename, stat, unlink; ACK holds how many were acknowledged
  *   load verify-append|verify-overwrite|verify-names PATH ACK
  *
+ * --times FILE appends of each acknowledged operation when it began and ended, two u64 of
+ * CLOCK_MONOTONIC in ns: tests/e2e/pauses reads them.
+ *
  * The writers end at SIGTERM (or when the mount is gone: ENOTCONN, EIO after --expect-death) and
  * print "pause_ms N ops N errors N"; exit 1 when an error reached them. verify prints what is wrong
  * and exits 1.
@@ -34,6 +37,7 @@ static volatile sig_atomic_t stopping;
 static unsigned long ops, errors;
 static double longest_pause;
 static bool death_expected;
+static int times = -1;
 
 struct block {
     uint64_t number; /* its place */
@@ -92,8 +96,14 @@ static void failed(const char *what)
 
 static void did(double since)
 {
-    double pause = now() - since;
+    double end = now();
+    double pause = end - since;
+    uint64_t record[2] = {(uint64_t)(since * 1e9), (uint64_t)(end * 1e9)};
 
+    if (times >= 0 && write(times, record, sizeof(record)) != (ssize_t)sizeof(record)) {
+        perror("times");
+        exit(2);
+    }
     ops++;
     longest_pause = pause > longest_pause ? pause : longest_pause;
 }
@@ -309,16 +319,35 @@ static int verify_names(const char *dir, int ack)
     return bad;
 }
 
+/* Takes the options behind the three arguments. */
+static bool parse(int argc, char **argv)
+{
+    int at = 4;
+
+    while (at < argc) {
+        if (strcmp(argv[at], "--expect-death") == 0) {
+            death_expected = true;
+            at++;
+        } else if (strcmp(argv[at], "--times") == 0 && at + 1 < argc) {
+            times = open(argv[at + 1], O_WRONLY | O_CREAT | O_APPEND, 0600);
+            if (times < 0) {
+                perror(argv[at + 1]);
+                return false;
+            }
+            at += 2;
+        } else {
+            return false;
+        }
+    }
+    return argc >= 4;
+}
+
 int main(int argc, char **argv)
 {
     int ack;
 
-    if (argc == 5 && strcmp(argv[4], "--expect-death") == 0) {
-        death_expected = true;
-        argc--;
-    }
-    if (argc != 4) {
-        fprintf(stderr, "usage: load MODE PATH ACK [--expect-death]\n");
+    if (!parse(argc, argv)) {
+        fprintf(stderr, "usage: load MODE PATH ACK [--expect-death] [--times FILE]\n");
         return 2;
     }
     ack = open_ack(argv[3]);

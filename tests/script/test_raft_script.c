@@ -15,6 +15,7 @@
  *     restored N INDEX TERM | snapshot N PEER INDEX
  *     join N               a new node that is in no group yet, the next number; or an old one whose
  *                          disk is empty
+ *     damage N LAST        N starts again, its log cut behind LAST, and is to be repaired
  *     add N ID | promote N ID | remove N ID    the group changes, N leads
  *     status               role, term, leader, log of every node
  *     members              the group as every node has it; * = learner
@@ -115,6 +116,7 @@ static void show_message(struct world *world, const struct raft_message *m)
         if (m->reject) {
             buf_printf(out, " hint=%" PRIu64 "@%" PRIu64, m->hint_index, m->hint_term);
         }
+        buf_printf(out, "%s", m->repair ? " repair" : "");
         break;
     case RAFT_MESSAGE_HEARTBEAT:
         buf_printf(out, " commit=%" PRIu64, m->commit);
@@ -343,7 +345,7 @@ static void print_status(struct world *world)
             buf_printf(&world->out, "%s%" PRIu64, i > raft->tail.base_index + 1 ? "," : "",
                        raft_entry_at(raft, i)->term);
         }
-        buf_printf(&world->out, "\n");
+        buf_printf(&world->out, "%s\n", raft->repair ? " repair" : "");
     }
 }
 
@@ -376,6 +378,34 @@ static void join(struct world *world, unsigned n)
               &(struct raft_config){
                   .id = n, .members = &nobody, .joining = true, .seed = n, .now_ns = world->now});
     node->deadline_ns = node->raft.election_ns;
+}
+
+/* What the log does when it opens a damaged one: everything it had is promised. */
+static void damage(struct world *world, unsigned n, uint64_t last)
+{
+    struct node *node = &world->nodes[n];
+    struct raft *old = mem_alloc(sizeof(*old));
+    struct raft_members members = node->raft.base_members;
+
+    *old = node->raft;
+    *node = (struct node){.role = RAFT_FOLLOWER, .term = old->term};
+    raft_init(&node->raft, &(struct raft_config){.id = n,
+                                                 .members = &members,
+                                                 .seed = n,
+                                                 .now_ns = world->now,
+                                                 .term = old->term,
+                                                 .vote = old->vote,
+                                                 .base_index = old->tail.base_index,
+                                                 .base_term = old->tail.base_term,
+                                                 .repair = true,
+                                                 .repair_index = raft_last(old),
+                                                 .repair_term = old->term});
+    for (uint64_t i = old->tail.base_index + 1; i <= last; i++) {
+        raft_load(&node->raft, raft_entry_at(old, i)->term, raft_entry_at(old, i)->command);
+    }
+    node->deadline_ns = node->raft.election_ns;
+    raft_deinit(old);
+    mem_free(old);
 }
 
 static bool change_command(const char *verb, struct raft_change *out_change)
@@ -455,6 +485,10 @@ static void run_command(struct world *world, const char *line)
     if (strcmp(verb, "join") == 0) {
         assert_true(arg[0] >= 1 && arg[0] <= world->count + 1 && arg[0] <= NODES_MAX);
         join(world, arg[0]);
+        return;
+    }
+    if (strcmp(verb, "damage") == 0) {
+        damage(world, arg[0], arg[1]);
         return;
     }
     assert_true(arg[0] <= world->count || strcmp(verb, "wait") == 0 || strcmp(verb, "run") == 0);

@@ -91,6 +91,8 @@ struct sim_disk_faults *sim_disk_faults(struct sim *sim, unsigned node);
 /* One bit of a file whose name has `prefix` in it turns over on the disk; false when there is none.
  */
 bool sim_rot(struct sim *sim, unsigned node, const char *prefix);
+/* The same at a place of a file; false when it is not there. */
+bool sim_rot_at(struct sim *sim, unsigned node, const char *path, uint64_t offset);
 /* The node is down; its disk is replaced by an empty one. */
 void sim_wipe(struct sim *sim, unsigned node);
 /* Crash (SIM_POWER) as soon as the node submits its n-th write, sync or path operation from now;

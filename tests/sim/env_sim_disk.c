@@ -600,6 +600,20 @@ bool sim_rot(struct sim *sim, unsigned node, const char *prefix)
     return false;
 }
 
+bool sim_rot_at(struct sim *sim, unsigned node, const char *path, uint64_t offset)
+{
+    struct sim_disk *disk = &sim->nodes[node].disk;
+    struct sim_name *name = find(&disk->live, path);
+
+    if (name == NULL || offset >= min_u64(name->inode->live.size, name->inode->durable.size)) {
+        return false;
+    }
+    name->inode->live.data[offset] ^= (uint8_t)(1u << rng_below(&sim->rng, 8));
+    name->inode->durable.data[offset] = name->inode->live.data[offset];
+    disk->faults.rotted++;
+    return true;
+}
+
 void sim_wipe(struct sim *sim, unsigned node)
 {
     struct sim_disk *disk = &sim->nodes[node].disk;

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "raft/raft_log_format.h"
 #include "raft/raft_node.h"
 #include "tests/sim/env_sim.h"
 
@@ -50,6 +51,8 @@ struct member {
     bool joins;     /* it was not in the group at the beginning */
     bool named;     /* durable: the group has named it since */
     unsigned wipes; /* it lost its disk so often */
+    bool rotten;    /* bits of its log have turned over, and it is not whole again */
+    bool repairing; /* seen */
 };
 
 struct world {
@@ -67,7 +70,7 @@ struct world {
     uint64_t committed_last;
     uint32_t leaders[TERM_MAX];
     uint64_t proposals, reads, lease_reads, elections, snapshots, restarts;
-    uint64_t added, promoted, removed, wiped;
+    uint64_t added, promoted, removed, wiped, rotten, repaired;
 };
 
 static void start_member(struct world *world, unsigned number);
@@ -420,12 +423,26 @@ static void check_matching(const struct world *world, const struct raft *a, cons
     }
 }
 
+/* Has it noticed, and is it whole again? */
+static void check_repair(struct world *world, struct member *member)
+{
+    const struct raft *raft = &member->node->raft;
+
+    check(world, !raft->repair || raft->role == RAFT_FOLLOWER, "a damaged member campaigns");
+    member->repairing |= raft->repair;
+    if (!raft->repair) {
+        world->repaired += member->repairing;
+        member->repairing = member->rotten = false;
+    }
+}
+
 static void check_all(struct world *world, bool thorough)
 {
     for (unsigned i = 0; i < world->count; i++) {
         if (!sim_up(world->sim, i)) {
             continue;
         }
+        check_repair(world, &world->members[i]);
         check_leader(world, &world->members[i]);
         for (unsigned k = 0; thorough && k < i; k++) {
             if (sim_up(world->sim, k)) {
@@ -486,25 +503,72 @@ static bool is_lost(const struct world *world, unsigned number)
     return world->members[number].wipes > 0;
 }
 
+/* Can the group go on without one more of its voters? */
+static bool may_spoil(struct world *world, unsigned victim)
+{
+    struct member *leader = leader_of(world);
+    const struct raft_members *group;
+    unsigned voters, lost = 0;
+
+    if (leader == NULL || !sim_up(world->sim, victim)) {
+        return false;
+    }
+    group = &leader->node->raft.members;
+    voters = raft_members_voters(group);
+    for (unsigned i = 0; i < group->count; i++) {
+        const struct member *member = &world->members[group->list[i].id - 1];
+
+        lost += group->list[i].voter && (is_lost(world, member->number) || member->rotten);
+    }
+    return leader->node->raft.members_index <= leader->node->raft.commit &&
+           lost + 1 <= (voters - 1) / 2 && !is_lost(world, victim) &&
+           !world->members[victim].rotten;
+}
+
+/* A bit turns over in what the log has said to be durable; the node starts again. */
+static void rot(struct world *world, unsigned victim)
+{
+    struct rng *rng = sim_rng(world->sim);
+    struct member *member = &world->members[victim];
+    struct raft_log *log = &member->node->log;
+    struct raft_log_segment *segment;
+    unsigned count = 0, at;
+    uint64_t from, size;
+    char path[64];
+
+    if (!may_spoil(world, victim)) {
+        return;
+    }
+    list_for_each (node, &log->segments) {
+        (void)node;
+        count++;
+    }
+    at = (unsigned)rng_below(rng, count);
+    segment = list_entry(list_first(&log->segments), struct raft_log_segment, node);
+    from = at == 0 ? RAFT_LOG_HEADER_BYTES : 16; /* the first header says whose log it is */
+    for (unsigned i = 0; i < at; i++) {
+        segment = list_entry(segment->node.next, struct raft_log_segment, node);
+    }
+    size = at + 1 == count ? log->vouched : KiB(64);
+    snprintf(path, sizeof(path), "%s", segment->path);
+    if (size <= RAFT_LOG_HEADER_BYTES + sizeof(struct raft_log_record)) {
+        return; /* nothing behind it that vouches */
+    }
+    sim_crash(world->sim, victim, rng_percent(rng, 50) ? SIM_KILL : SIM_POWER);
+    if (sim_rot_at(world->sim, victim, path, from + rng_below(rng, size - from))) {
+        member->rotten = true;
+        world->rotten++;
+    }
+}
+
 /* A disk is replaced, and the server comes back under its old number; as long as the group can go
  * on without it. */
 static void wipe(struct world *world, unsigned victim)
 {
     struct member *leader = leader_of(world);
     struct member *member = &world->members[victim];
-    const struct raft_members *group;
-    unsigned voters, lost = 0;
 
-    if (leader == NULL || !world->changes || leader == member || !sim_up(world->sim, victim)) {
-        return;
-    }
-    group = &leader->node->raft.members;
-    voters = raft_members_voters(group);
-    for (unsigned i = 0; i < group->count; i++) {
-        lost += group->list[i].voter && is_lost(world, group->list[i].id - 1);
-    }
-    if (leader->node->raft.members_index > leader->node->raft.commit ||
-        lost + 1 > (voters - 1) / 2 || is_lost(world, victim)) {
+    if (!world->changes || leader == member || !may_spoil(world, victim)) {
         return;
     }
     sim_crash(world->sim, victim, SIM_POWER);
@@ -520,7 +584,10 @@ static void trouble(struct world *world)
     struct rng *rng = sim_rng(world->sim);
     unsigned victim = (unsigned)rng_below(rng, world->count);
 
-    switch (rng_below(rng, 7)) {
+    switch (rng_below(rng, 8)) {
+    case 7:
+        rot(world, victim);
+        return;
     case 0:
         cut_some(world);
         return;
@@ -627,6 +694,8 @@ static void run_seed(uint64_t seed, struct world *totals)
     totals->promoted += world->promoted;
     totals->removed += world->removed;
     totals->wiped += world->wiped;
+    totals->rotten += world->rotten;
+    totals->repaired += world->repaired;
     sim_free(world->sim);
     mem_free(world->committed);
     mem_free(world);
@@ -745,15 +814,18 @@ static void test_seeds(void **state)
         (unsigned long long)totals.proposals, (unsigned long long)totals.reads,
         (unsigned long long)totals.lease_reads, (unsigned long long)totals.elections,
         (unsigned long long)totals.snapshots, (unsigned long long)totals.restarts);
-    printf("members added %llu promoted %llu removed %llu, disks lost %llu\n",
+    printf("members added %llu promoted %llu removed %llu, disks lost %llu, logs damaged %llu, "
+           "repaired %llu\n",
            (unsigned long long)totals.added, (unsigned long long)totals.promoted,
-           (unsigned long long)totals.removed, (unsigned long long)totals.wiped);
+           (unsigned long long)totals.removed, (unsigned long long)totals.wiped,
+           (unsigned long long)totals.rotten, (unsigned long long)totals.repaired);
     if (only == NULL) { /* the faults really happened */
         assert_true(totals.elections > SEEDS);
         assert_true(totals.restarts > SEEDS);
         assert_true(totals.reads > SEEDS && totals.lease_reads > SEEDS);
         assert_true(totals.added > SEEDS / 2 && totals.promoted > SEEDS / 4);
         assert_true(totals.removed > SEEDS / 8 && totals.wiped > SEEDS / 16);
+        assert_true(totals.rotten > SEEDS / 2 && totals.repaired > SEEDS / 4);
     }
 }
 

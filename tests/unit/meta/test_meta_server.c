@@ -709,6 +709,31 @@ static void test_stall_expires_nobody(void **state)
     world_stop();
 }
 
+/* A leader that is frozen resets no connection: its clients find the next one all the same. */
+static void test_leader_stands_still(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 20; seed < 30; seed++) {
+        uint64_t began;
+        int frozen;
+
+        world_start(seed, 1);
+        assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+        run_for(NS_PER_S);
+        frozen = leader();
+        began = sim_now(world.sim);
+        sim_pause(world.sim, (unsigned)frozen, began + 5 * NS_PER_S);
+        assert_int_equal(create(0, META_ROOT_INO, "b", NULL), 0);
+        assert_in_range(sim_now(world.sim) - began, 0, NS_PER_S);
+        assert_int_not_equal(leader(), -1);
+        assert_true(world.mounts[0]->client.silences > 0);
+        assert_int_equal(world.mounts[0]->sessions, 1);
+        run_for(6 * NS_PER_S);
+        assert_int_equal(create(0, META_ROOT_INO, "b", NULL), -EEXIST);
+        world_stop();
+    }
+}
+
 static void change_state(void *data)
 {
     struct meta_server *server = data;
@@ -808,13 +833,21 @@ static void test_no_majority(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),           cmocka_unit_test(test_exactly_once),
-        cmocka_unit_test(test_given_up),         cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_orphans),          cmocka_unit_test(test_restart_and_snapshot),
-        cmocka_unit_test(test_random_settings),  cmocka_unit_test(test_snapshot_breaks_off),
-        cmocka_unit_test(test_follower_differs), cmocka_unit_test(test_leader_differs),
-        cmocka_unit_test(test_no_majority),      cmocka_unit_test(test_stall_expires_nobody),
-        cmocka_unit_test(test_graceful_stop),    cmocka_unit_test(test_stop_without_others),
+        cmocka_unit_test(test_basics),
+        cmocka_unit_test(test_exactly_once),
+        cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_orphans),
+        cmocka_unit_test(test_restart_and_snapshot),
+        cmocka_unit_test(test_random_settings),
+        cmocka_unit_test(test_snapshot_breaks_off),
+        cmocka_unit_test(test_follower_differs),
+        cmocka_unit_test(test_leader_differs),
+        cmocka_unit_test(test_no_majority),
+        cmocka_unit_test(test_stall_expires_nobody),
+        cmocka_unit_test(test_leader_stands_still),
+        cmocka_unit_test(test_graceful_stop),
+        cmocka_unit_test(test_stop_without_others),
     };
 
     world.settings = test_settings();

@@ -6,6 +6,7 @@
 #include "net/env_uv.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -174,12 +175,45 @@ static void test_bad_takers(void **state)
     close(slow);
 }
 
+/* Answers a byte now and then, until the asker has gone or has waited far too long. */
+static void *dribble(void *data)
+{
+    int fd = accept4(*(int *)data, NULL, NULL, SOCK_CLOEXEC);
+    struct pollfd gone = {.fd = fd, .events = POLLRDHUP};
+
+    for (unsigned i = 0; i < 100 && poll(&gone, 1, 50) == 0; i++) {
+        assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+    }
+    close(fd);
+    return NULL;
+}
+
+/* The time to answer is for the whole answer, not for each piece of it. */
+static void test_answer_in_drops(void **state)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cleanup(buf_deinit) struct buf text = {0};
+    pthread_t thread;
+
+    (void)state;
+    snprintf(un.sun_path, sizeof(un.sun_path), "%s/slow.sock", world.dir);
+    assert_int_equal(bind(listener, (const struct sockaddr *)&un, sizeof(un)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(pthread_create(&thread, NULL, dribble, &listener), 0);
+    assert_int_equal(admin_ask(un.sun_path, "hello", 300, &text), -ETIMEDOUT);
+    assert_in_range(text.size, 1, 20);
+    pthread_join(thread, NULL);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_askers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_takers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answer_in_drops, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "net/env_uv.h"
 #include "net/rpc_link.h"
+#include "net/test_network.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -251,6 +252,7 @@ static void test_public_address_is_refused(void **state)
 {
     struct rpc_server server = {0};
     struct world world;
+    const char *why = "";
 
     (void)state;
     setup(&world);
@@ -258,6 +260,13 @@ static void test_public_address_is_refused(void **state)
     assert_int_equal(rpc_server_start(&server, world.env, &world.identity, "0.0.0.0:7000"),
                      -EACCES);
     assert_int_equal(rpc_server_start(&server, world.env, &world.identity, "nonsense"), -EINVAL);
+    /* Nor does the setting help where the outside may be reached. */
+    server.insecure_test_network = true;
+    if (!test_network_is_closed(&why)) {
+        assert_int_equal(rpc_server_start(&server, world.env, &world.identity, "0.0.0.0:7000"),
+                         -EACCES);
+        assert_true(strlen(why) > 0);
+    }
     teardown(&world);
 }
 

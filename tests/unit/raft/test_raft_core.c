@@ -7,6 +7,8 @@
 #include "raft/raft.h"
 #include "raft/raft_proto.h"
 
+#include <errno.h>
+
 static struct raft_output step(struct raft *raft, struct raft_input input)
 {
     struct raft_output output;
@@ -108,6 +110,36 @@ static void test_no_vote_right_after_a_restart(void **state)
     receive(&raft, (struct raft_message){.type = RAFT_MESSAGE_VOTE, .from = 2, .term = 5});
     assert_int_equal(raft.vote, 0);
     assert_int_equal(raft.term, 0);
+    raft_deinit(&raft);
+}
+
+/* A member becomes a voter only when its log holds the set that names it. */
+static void test_promoted_by_what_it_holds(void **state)
+{
+    struct raft_change change = {.type = RAFT_CHANGE_ADD, .id = 6, .address = "unix:/there"};
+    struct raft_output output;
+    struct raft raft;
+
+    (void)state;
+    lead(&raft);
+    acknowledge(&raft, 2, 3);
+    acknowledge(&raft, 3, 3);
+    step(&raft, (struct raft_input){.type = RAFT_INPUT_CHANGE, .change = &change});
+    assert_int_equal(raft.members_index, 4);
+    acknowledge(&raft, 2, 4);
+    acknowledge(&raft, 3, 4);
+    acknowledge(&raft, 4, 4);
+    assert_int_equal(raft.commit, 4);
+    change.type = RAFT_CHANGE_PROMOTE;
+    for (uint64_t index = 2; index <= 4; index++) {
+        acknowledge(&raft, 6, index);
+        assert_int_equal(raft_step(&raft,
+                                   &(struct raft_input){.type = RAFT_INPUT_CHANGE,
+                                                        .now_ns = raft.now_ns,
+                                                        .change = &change},
+                                   &output),
+                         index < 4 ? -EAGAIN : 0);
+    }
     raft_deinit(&raft);
 }
 
@@ -302,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_only_own_term_is_counted),
         cmocka_unit_test(test_one_vote_a_term),
         cmocka_unit_test(test_no_vote_right_after_a_restart),
+        cmocka_unit_test(test_promoted_by_what_it_holds),
         cmocka_unit_test(test_saved_of_a_replaced_suffix),
         cmocka_unit_test(test_stalled_timer_is_armed_again),
         cmocka_unit_test(test_uncommitted_is_bounded),

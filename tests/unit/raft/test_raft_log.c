@@ -231,6 +231,81 @@ static void test_corruption_is_told_apart(void **state)
     }
 }
 
+static void repaired(void *data)
+{
+    raft_log_repaired(((struct driver *)data)->log);
+}
+
+/* With others that have everything: the log is cut before the damage, what it had promised is
+ * known, also after power is lost anywhere on the way, and it goes on from there. */
+static void repair_at(const char *path, size_t offset, uint64_t crash)
+{
+    struct driver driver = driver_make(7);
+    uint64_t acknowledged = write_all(&driver), last;
+    uint8_t *bytes, good;
+    size_t size;
+
+    driver.config.may_repair = true;
+    bytes = sim_file(driver.sim, 0, path, &size);
+    assert_non_null(bytes);
+    good = bytes[offset];
+    bytes[offset] ^= 0x10;
+    if (crash > 0) {
+        sim_restart(driver.sim, 0);
+        sim_crash_at_io(driver.sim, 0, crash);
+        (void)sim_call(driver.sim, 0, open_log, &driver);
+        if (!sim_died(driver.sim, 0)) {
+            sim_crash(driver.sim, 0, SIM_POWER);
+        }
+        sim_crash_at_io(driver.sim, 0, 0);
+        bytes = sim_file(driver.sim, 0, path, &size);
+        if (bytes != NULL && bytes[offset] == good) {
+            bytes[offset] ^= 0x10; /* it was not synced: nobody had looked yet */
+        }
+    }
+    reopen(&driver);
+    assert_int_equal(driver.result, 0);
+    assert_int_equal(sim_errors(driver.sim), 0);
+    last = raft_tail_last(&driver.recovered.tail);
+    assert_true(driver.recovered.repair.wanted && last < acknowledged);
+    assert_int_equal(driver.recovered.repair.index, acknowledged);
+    assert_int_equal(driver.recovered.repair.term, 1);
+    assert_int_equal(driver.recovered.state.term, 1);
+    assert_int_equal(driver.recovered.state.vote, 1);
+    check_entries(&driver, 1, last);
+    driver.next = last + 1;
+    assert_true(sim_call(driver.sim, 0, go_on, &driver));
+    sim_run(driver.sim, sim_now(driver.sim) + 60 * NS_PER_S);
+    sim_crash(driver.sim, 0, SIM_POWER);
+    reopen(&driver); /* the leader has not said yet that this was all */
+    assert_true(driver.recovered.repair.wanted);
+    assert_int_equal(driver.recovered.repair.index, acknowledged);
+    assert_true(sim_call(driver.sim, 0, repaired, &driver));
+    sim_crash(driver.sim, 0, SIM_POWER);
+    reopen(&driver);
+    assert_false(driver.recovered.repair.wanted);
+    assert_true(raft_tail_last(&driver.recovered.tail) >= acknowledged);
+    check_entries(&driver, 1, acknowledged);
+    raft_tail_deinit(&driver.recovered.tail);
+    sim_free(driver.sim);
+}
+
+static void test_damage_is_cut(void **state)
+{
+    static const size_t offsets[] = {20, 100, KiB(4) + 4, KiB(4) + 60, KiB(5), KiB(20)};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(offsets); i++) {
+        repair_at(DIR "/log-0000000000000003", offsets[i], 0);
+        if (i >= 2) { /* the header of the first says whose log it is */
+            repair_at(DIR "/log-0000000000000001", offsets[i], 0);
+        }
+    }
+    for (uint64_t crash = 1; crash < 40; crash++) {
+        repair_at(DIR "/log-0000000000000002", KiB(20), crash);
+    }
+}
+
 /* In the segment being written, only a successor can tell; there is one as long as it is not the
  * last record. */
 static void test_corruption_in_the_last_segment(void **state)
@@ -381,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_write_and_read_back),
         cmocka_unit_test(test_crash_at_every_io),
         cmocka_unit_test(test_corruption_is_told_apart),
+        cmocka_unit_test(test_damage_is_cut),
         cmocka_unit_test(test_corruption_in_the_last_segment),
         cmocka_unit_test(test_foreign_directories),
         cmocka_unit_test(test_begins_anew_behind_the_machine),
