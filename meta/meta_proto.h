@@ -156,7 +156,7 @@ enum meta_flag {
  * u64 LE (CHUNKS_DELETED). stamp_time: ns since 1970, by the leader, never runs backwards. umask:
  * CREATE, MKDIR, MKNOD, TMPFILE: what is taken from `mode`, unless the directory has a default ACL.
  * FALLOCATE: mode = META_ALLOCATE_*, offset, size. stamp_space: by the leader, for FALLOCATE: bytes
- * that may still be reserved, + 1; 0 = it does not know. COPY_RANGE: ino, offset = from where,
+ * that all reservations may take, + 1; 0 = it does not know. COPY_RANGE: ino, offset = from where,
  * ino2, offset2 = to where, size = how much at most. SEEK: offset, count = META_SEEK_*. TMPFILE:
  * ino = the directory, META_NOREPLACE = it can not be linked later. The two enums are as Linux has
  * them. */

@@ -157,11 +157,12 @@ void server_member_request(struct meta_server *server, struct rpc_request *reque
 /* ---- meta_server_read.c ---- */
 /* Serves the request from the applied state once that is known to be the newest. */
 void server_read(struct meta_server *server, struct rpc_request *request);
-/* Of file data, each byte in all its copies; free: less what is reserved. */
+/* Of file data, each byte in all its copies; free: with what is reserved. */
 struct meta_space {
     uint64_t total_bytes, free_bytes;
 };
-/* By those chunk servers that have told; false when none has since this server leads. */
+/* By those chunk servers that have told. False when none has since this server leads, and may yet;
+ * after META_SERVER_DOWN_NS there is no space. */
 bool server_space(const struct meta_server *server, struct meta_space *out_space);
 void server_reads_end(struct meta_server *server);
 void server_status(struct meta_server *server, struct rpc_request *request);

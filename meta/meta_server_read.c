@@ -62,6 +62,7 @@ static unsigned copies_of(const struct meta_server *server)
 
 bool server_space(const struct meta_server *server, struct meta_space *out_space)
 {
+    bool patient = env_now(server->env) < server->leader_since_ns + META_SERVER_DOWN_NS;
     uint64_t total_bytes = 0, free_bytes = 0;
     unsigned heard = 0;
 
@@ -72,11 +73,10 @@ bool server_space(const struct meta_server *server, struct meta_space *out_space
     }
     if (heard == 0) {
         *out_space = (struct meta_space){0};
-        return server->server_count == 0;
+        return server->server_count == 0 || !patient;
     }
     total_bytes = total_bytes / heard * server->server_count / copies_of(server);
     free_bytes = free_bytes / heard * server->server_count / copies_of(server);
-    free_bytes -= min_u64(free_bytes, server->ns.volume.reserved_bytes);
     *out_space = (struct meta_space){total_bytes, free_bytes};
     return true;
 }
@@ -88,16 +88,16 @@ static void serve_statfs(struct meta_server *server, struct rpc_request *request
     struct meta_reply reply = *ns_read(&server->ns, message, server->tree->applied_index);
     cleanup(buf_deinit) struct buf data = {0};
     struct meta_statfs record;
+    uint64_t reserved = server->ns.volume.reserved_bytes;
     struct meta_space space;
 
-    if (!server_space(server, &space) &&
-        env_now(server->env) < server->leader_since_ns + META_SERVER_DOWN_NS) {
+    if (!server_space(server, &space)) {
         server_refuse(server, request, -ERR_BUSY); /* they will tell us, or be down */
         return;
     }
     if (reply.error == 0 && meta_statfs_decode(&record, reply.data) == 0) {
         record.total_bytes = space.total_bytes;
-        record.free_bytes = space.free_bytes;
+        record.free_bytes = space.free_bytes - min_u64(space.free_bytes, reserved);
         meta_statfs_encode(&record, &data);
         reply.data = buf_slice(&data);
     }

@@ -252,7 +252,8 @@ int ns_fallocate(struct ns *ns)
     }
     to = request->offset + request->size;
     if ((request->mode & META_ALLOCATE_PUNCH) == 0 && request->stamp_space != 0 &&
-        reserve(ns, &inode, request->offset, &to, false) >= request->stamp_space) {
+        ns->volume.reserved_bytes + reserve(ns, &inode, request->offset, &to, false) >=
+            request->stamp_space) {
         return -ENOSPC;
     }
     if ((request->mode & (META_ALLOCATE_PUNCH | META_ALLOCATE_ZERO)) != 0) {
