@@ -23,7 +23,7 @@
     X(uint32_t, clean_large_percent, 90,       5,        99,                                       \
       "the same, of large ones, which are punched out before")                                     \
     X(uint32_t, repairs_max,         4,        1,        64, "repairs in flight, each a chunk")    \
-    X(uint64_t, scrub_bytes_second,  10000000, 0,        GiB(16),                                  \
+    X(uint64_t, scrub_bytes_second,  4000000,  0,        GiB(16),                                  \
       "stored bytes read and verified; 0 = no scrub")                                              \
     X(uint32_t, sync_ms,             30000,    100,      86400000,                                 \
       "owners of a partition compare their chunks so often")                                       \
