@@ -123,6 +123,16 @@ static void on_oneway(struct rpc_peer *peer, uint16_t opcode, struct slice body,
     }
 }
 
+/* The leader is gone: the next one must know soon who is there, and on what they rely. */
+static void on_peer_changed(struct rpc_peer *peer, int status)
+{
+    struct meta_client *client = peer->data;
+
+    if (status < 0 && peer == &client->peers[client->leader]) {
+        client_keepalive_soon(client);
+    }
+}
+
 static void add_peer(struct meta_client *client, const char *address)
 {
     struct rpc_peer *peer = &client->peers[client->peer_count++];
@@ -130,6 +140,7 @@ static void add_peer(struct meta_client *client, const char *address)
     rpc_peer_init(peer, client->env, client->config.identity, address);
     peer->expect_role = RPC_ROLE_META;
     peer->oneway = on_oneway;
+    peer->changed = on_peer_changed;
     peer->data = client;
     client->peers_open++;
 }

@@ -58,7 +58,7 @@ static void set_alone(struct meta_client *client, bool alone)
         return;
     }
     client->alone = alone;
-    client->released = false;
+    client->released = false; /* until what it was relied on for is over */
     if (client->alone_changed != NULL) {
         client->alone_changed(client, alone);
     } else if (!alone) {
@@ -282,6 +282,7 @@ void client_session_start(struct meta_client *client)
     client->keepalive_timer.fire = on_keepalive_due;
     client->alone_timer.fire = on_alone_over;
     client->nonce = env_random(client->env) | 1;
+    client->released = true;
     if (!client->config.no_session) {
         own_send(client, META_SESSION_OPEN);
     }

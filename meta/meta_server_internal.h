@@ -32,6 +32,7 @@ struct meta_session {
     unsigned parked_count;
     struct rpc_server_conn *conn; /* the last one it used, or NULL */
     bool expiring;
+    bool released; /* it has told this leader that it does not rely on being alone */
 };
 
 struct meta_read {
@@ -123,9 +124,9 @@ void server_conn_lost(struct rpc_server *rpc, struct rpc_server_conn *conn);
 void server_openers_due(struct env_timer *timer);
 
 /* ---- meta_server_orphan.c ---- */
-/* The session does not hold these open. */
 /* It has a name now: what sessions have said of it is old. */
 void server_orphan_adopted(struct meta_server *server, uint64_t ino);
+/* The session does not hold these open. */
 void server_orphans_answered(struct meta_server *server, uint64_t session, struct slice inos);
 /* Appends those that the session must still answer for. */
 void server_orphans_ask(struct meta_server *server, struct meta_session *session,

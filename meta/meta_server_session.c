@@ -303,13 +303,42 @@ static void notify_lone(struct meta_server *server, uint64_t newcomer)
     }
 }
 
+static bool all_released(const struct meta_server *server)
+{
+    struct map_slot *slot;
+    size_t at = 0;
+
+    while ((slot = map_next(&server->sessions, &at)) != NULL) {
+        if (!((const struct meta_session *)slot->value)->released) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A leader that has granted nothing itself does not know whom the one before it let rely on being
+ * alone: nobody does when all have said so. */
+static void note_released(struct meta_server *server, struct meta_session *session)
+{
+    session->released = true;
+    if (server->alone_session == session->id ||
+        (server->alone_session == 0 && all_released(server))) {
+        server->alone_until_ns = 0;
+        env_timer_start(server->env, &server->openers_timer, env_now(server->env));
+    }
+}
+
 static bool grant_alone(struct meta_server *server, uint64_t session)
 {
+    struct meta_session *granted = server_session(server, session);
     uint64_t now = env_now(server->env);
 
     if (!is_sole(server) || (server->alone_session != session && server->alone_session != 0 &&
                              now < server->alone_until_ns)) {
         return false;
+    }
+    if (granted != NULL) {
+        granted->released = false;
     }
     server->alone_session = session;
     server->alone_until_ns = now + META_ALONE_WAIT_NS;
@@ -340,6 +369,9 @@ void server_session_opened(struct meta_server *server, struct rpc_request *reque
     if (session != NULL) {
         session->conn = request->conn;
         session->heard_ns = env_now(server->env);
+        if (server->alone_session != session->id) {
+            note_released(server, session);
+        }
     }
     if (server->alone_session == reply->value || env_now(server->env) >= server->alone_until_ns) {
         answer_opener(server, request, reply->value, reply->index);
@@ -389,9 +421,8 @@ void server_keepalive(struct meta_server *server, struct rpc_request *request,
         return;
     }
     session->heard_ns = env_now(server->env);
-    if ((message->flags & META_RELEASED) != 0 && server->alone_session == session->id) {
-        server->alone_until_ns = 0;
-        env_timer_start(server->env, &server->openers_timer, env_now(server->env));
+    if ((message->flags & META_RELEASED) != 0) {
+        note_released(server, session);
     }
     server_orphans_answered(server, session->id, message->data);
     server_orphans_ask(server, session, &inos);

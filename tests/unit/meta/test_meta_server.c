@@ -457,6 +457,43 @@ static void test_alone(void **state)
     world_stop();
 }
 
+/* A new leader asks at once who relies on being alone: newcomers need not wait for what the old one
+ * may have granted. `waits`: the newcomer's session was there before the leader died. */
+static void newcomer_after_failover(bool waits)
+{
+    unsigned victim;
+    uint64_t began;
+
+    world_start(3, 1);
+    assert_int_equal(create(0, META_ROOT_INO, "a", NULL), 0);
+    run_for(5 * NS_PER_S);
+    assert_true(world.mounts[0]->alone);
+    world.mounts[0]->hold_alone = waits;
+    victim = (unsigned)leader();
+    if (waits) {
+        sim_call(world.sim, SERVERS + 1, start_client, (void *)1);
+        run_for(NS_PER_S / 2);
+        assert_false(world.mounts[0]->alone);
+    }
+    kill_server(victim, SIM_KILL);
+    began = sim_now(world.sim);
+    if (waits) {
+        sim_call(world.sim, SERVERS, release, world.mounts[0]);
+    } else {
+        sim_call(world.sim, SERVERS + 1, start_client, (void *)1);
+    }
+    assert_int_equal(lookup(1, META_ROOT_INO, "a", NULL), 0);
+    assert_true(sim_now(world.sim) - began < 2 * NS_PER_S);
+    world_stop();
+}
+
+static void test_alone_over_failover(void **state)
+{
+    (void)state;
+    newcomer_after_failover(false);
+    newcomer_after_failover(true);
+}
+
 static void test_orphans(void **state)
 {
     struct meta_attr file;
@@ -837,6 +874,7 @@ int main(void)
         cmocka_unit_test(test_exactly_once),
         cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_alone_over_failover),
         cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_restart_and_snapshot),
         cmocka_unit_test(test_random_settings),
