@@ -162,16 +162,6 @@ static void keep_owners(struct build *build, const struct cluster_map *old, bool
     }
 }
 
-static bool is_moving(const struct cluster_map *map, uint32_t partition)
-{
-    for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
-        if (map->from[partition][k] != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Replaces the owner that has most to do, where another has less or a zone of its own. */
 static void move_one(struct build *build)
 {
@@ -219,7 +209,7 @@ void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
         while (build.chosen < CHUNK_REPLICAS && map->owners[build.partition][build.chosen] != 0) {
             build.chosen++;
         }
-        if (build.chosen == replicas && replicas > 0 && !is_moving(map, build.partition)) {
+        if (build.chosen == replicas && replicas > 0 && !cluster_map_moves(map, build.partition)) {
             move_one(&build);
         }
         while (build.chosen < replicas) {
@@ -366,6 +356,16 @@ bool cluster_map_owns(const struct cluster_map *map, uint32_t partition, uint32_
 {
     for (unsigned k = 0; partition < map->partition_count && k < CHUNK_REPLICAS; k++) {
         if (map->owners[partition][k] == server) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool cluster_map_moves(const struct cluster_map *map, uint32_t partition)
+{
+    for (unsigned k = 0; partition < map->partition_count && k < CHUNK_REPLICAS; k++) {
+        if (map->from[partition][k] != 0) {
             return true;
         }
     }

@@ -37,19 +37,21 @@ void cluster_map_deinit(struct cluster_map *map);
  * distinct zones where there are enough; deterministic. */
 void cluster_map_build(struct cluster_map *map, uint64_t epoch,
                        const struct chunk_server_info *servers, uint32_t server_count);
-/* The map that follows `old` when servers have come (or moved), or new owners have settled: of each
- * partition at most one owner is replaced, and none while an earlier one is on its way. */
 struct partition_set {
     uint8_t bits[CHUNK_PARTITIONS / 8];
 };
 void partition_set_put(struct partition_set *set, uint32_t partition, bool is_in);
 bool partition_set_has(const struct partition_set *set, uint32_t partition);
-/* settled: partitions whose new owners have all that they need. */
+/* The map that follows `old` when servers have come (or moved), or new owners have settled: of each
+ * partition at most one owner is replaced, and none while an earlier one is on its way. settled:
+ * partitions whose new owners have all that they need. */
 void cluster_map_grow(struct cluster_map *map, const struct cluster_map *old,
                       const struct chunk_server_info *servers, uint32_t server_count,
                       const struct partition_set *settled);
 /* Whose data `server` takes over in this partition and has not got yet; 0 = nobody's. */
 uint32_t cluster_map_from(const struct cluster_map *map, uint32_t partition, uint32_t server);
+/* Does some owner of the partition still take another's place? */
+bool cluster_map_moves(const struct cluster_map *map, uint32_t partition);
 bool cluster_map_owns(const struct cluster_map *map, uint32_t partition, uint32_t server);
 void cluster_map_encode(const struct cluster_map *map, struct buf *out);
 int must_check cluster_map_decode(struct cluster_map *out_map, struct slice bytes);

@@ -12,9 +12,7 @@
 
 #define GC_TIMEOUT_NS (20 * NS_PER_S)
 #define GC_RETRY_NS   (5 * NS_PER_S) /* after a failure: a server is down */
-#define MAP_PAUSE_NS                                                                               \
-    (5 * NS_PER_S) /* before a map that only says which partitions have settled                    \
-                    */
+#define MAP_PAUSE_NS  (5 * NS_PER_S) /* before a map that only says what has settled */
 
 static struct meta_chunk_server *find_server(struct meta_server *server, uint32_t id)
 {
@@ -130,22 +128,19 @@ static bool has_settled(struct meta_server *server, uint32_t partition)
  */
 static bool find_settled(struct meta_server *server, struct partition_set *out_settled)
 {
-    bool paused = env_now(server->env) >= server->map_made_ns + MAP_PAUSE_NS;
+    bool pause_over = env_now(server->env) >= server->map_made_ns + MAP_PAUSE_NS;
     unsigned moving = 0, settled = 0;
 
     *out_settled = (struct partition_set){0};
     for (uint32_t p = 0; p < server->map.partition_count && p < CHUNK_PARTITIONS; p++) {
         bool is_in = has_settled(server, p);
-        bool moves = false;
+        bool moves = cluster_map_moves(&server->map, p);
 
-        for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
-            moves = moves || server->map.from[p][k] != 0;
-        }
         partition_set_put(out_settled, p, is_in);
         moving += moves;
         settled += moves && is_in;
     }
-    return settled > 0 && (paused || settled == moving);
+    return settled > 0 && (pause_over || settled == moving);
 }
 
 static void propose_map(struct meta_server *server)
