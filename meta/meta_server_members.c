@@ -104,12 +104,15 @@ void server_members_config(struct meta_server *server, struct raft_node_config *
 
 void server_members_note(struct meta_server *server)
 {
+    int r;
+
     if (!server->joining || server->noted || server->raft.raft.joining) {
         return;
     }
-    if (make_file(server, "member") < 0) {
-        env_fatal(server->env, "meta", "cannot record that this server is a member dir=%s",
-                  server->config.dir);
+    r = make_file(server, "member");
+    if (r < 0) {
+        env_disk_failed(server->env, r, "meta", "cannot record that this server is a member dir=%s",
+                        server->config.dir);
     }
     server->noted = true;
 }

@@ -198,7 +198,8 @@ int server_restore_finish(struct raft_machine *machine)
     tree = mem_zalloc(sizeof(*tree));
     r = btree_open(tree, server->env, &config);
     if (r < 0) {
-        env_fatal(server->env, "meta", "cannot open the received state error=%s", err_text(r));
+        env_disk_failed(server->env, r, "meta", "cannot open the received state error=%s",
+                        err_text(r));
     }
     server->retired = server->tree;
     server->tree = tree;

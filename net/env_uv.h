@@ -33,5 +33,10 @@ struct env_uv_watch {
 int must_check env_uv_watch(struct env_uv *uv, struct env_uv_watch *watch, int fd);
 void env_uv_unwatch(struct env_uv_watch *watch);
 
+/* Called when this process has to end before its time, but not because of a bug; it is aborted when
+ * that returns. disk_error: see env_ops.fatal. */
+void env_uv_on_end(struct env_uv *uv, void (*ended)(void *data, enum env_end end, int disk_error),
+                   void *data);
+
 /* Calls back, from the loop, at SIGINT, SIGTERM or SIGHUP. */
 void env_uv_on_stop_signal(struct env_uv *uv, void (*stop)(void *data), void *data);
