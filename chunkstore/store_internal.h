@@ -44,7 +44,7 @@ static inline bool entry_live(const struct index_entry *entry)
     return entry->segment != 0;
 }
 
-/* A write, or what a background job reads, failed. Lack of space refuses puts until there is some
+/* A change of the disk failed. Lack of space refuses puts until there is some
  * again; whatever else a disk says ends the server. */
 void store_failed(struct chunk_store *store, int result);
 uint64_t entry_record_bytes(const struct index_entry *entry);

@@ -369,7 +369,10 @@ static void job_drained(struct op *op)
                  : job->flush  ? "flush"
                                : "merge",
                  err_name(op->result));
-        store_failed(store, op->result);
+        if (job->io.type != ENV_IO_READ && job->io.result == op->result) {
+            store_failed(store,
+                         op->result); /* what cannot be read is repaired by who asks for it */
+        }
     }
     store->job = NULL;
     if (!store->closing) {
