@@ -167,6 +167,19 @@ void env_disk_failed(struct env *env, int error, const char *area, const char *f
     UNREACHABLE();
 }
 
+void env_start_again(struct env *env, const char *area, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    env->ops->log(env, LOG_LEVEL_WARN, area, text);
+    env->ops->fatal(env, ENV_END_AGAIN, 0);
+    UNREACHABLE();
+}
+
 bool env_is_disk_error(int error)
 {
     switch (-error) {

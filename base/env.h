@@ -117,6 +117,7 @@ struct env_listener {
 enum env_end {
     ENV_END_BUG,  /* what must not be: abort */
     ENV_END_DISK, /* its disk failed or is full: nothing is served any more, but who asks is told */
+    ENV_END_AGAIN, /* it starts again at once, and mends at the start what it has found damaged */
 };
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -254,5 +255,8 @@ _Noreturn void env_fatal(struct env *env, const char *area, const char *format, 
  * page cache hold is not trusted from here on. */
 _Noreturn void env_disk_failed(struct env *env, int error, const char *area, const char *format,
                                ...) printf_like(4, 5);
+/* The server starts again at once: what it needs in memory cannot be read. Never returns. */
+_Noreturn void env_start_again(struct env *env, const char *area, const char *format, ...)
+    printf_like(3, 4);
 /* Is this negative code one of a disk that fails, is full, or has become read-only? */
 bool env_is_disk_error(int error);

@@ -363,6 +363,8 @@ SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
     X(META_SERVER_DOWN, "a metadata server has not been heard of")                                 \
     X(META_LOG_REPAIR,                                                                             \
       "a metadata server's log was damaged: it takes no part until the leader has sent the rest")  \
+    X(META_TREE_REBUILD,                                                                           \
+      "a metadata server's state was damaged: it does not lead until it has another one's")        \
     X(META_DISK_FAILED, "a metadata server's disk failed: it has stopped serving")                 \
     X(META_DISK_FULL, "a metadata server's disk is full: it has stopped serving")                  \
     X(CHUNK_SERVER_DOWN, "a chunk server has not been heard of")                                   \
