@@ -140,8 +140,9 @@ void server_orphans_clear(struct meta_server *server);
 void server_settle_ask(struct meta_server *server, struct buf *out_inos);
 
 /* ---- meta_server_rebuild.c ---- */
-#define SERVER_REBUILD "rebuild" /* the file: the tree is given up, a snapshot will bring another  \
-                                  */
+#define SERVER_REBUILD                                                                             \
+    "rebuild" /* the file: the tree is given up, a snapshot will bring another                     \
+               */
 /* Opens server->tree; an empty one when the old one is damaged. A negative code after a line in the
  * log. */
 int must_check server_open_state(struct meta_server *server);
