@@ -254,6 +254,13 @@ static void add_code(struct buf *out, bool wrong, const char *code)
     }
 }
 
+/* Elected, but its first entry is not committed, or what is before it not applied: after a restart
+ * that may be much, and until then everything is refused. */
+static bool serves_not_yet(const struct meta_server *server, const struct raft_node_status *raft)
+{
+    return raft->role == RAFT_LEADER && !server->leader;
+}
+
 static void status_health(const struct meta_server *server, const struct raft_node_status *raft,
                           struct buf *out)
 {
@@ -274,7 +281,7 @@ static void status_health(const struct meta_server *server, const struct raft_no
         chunk_down |= age_ms(server, chunk->heard_ns) > META_SERVER_DOWN_NS / NS_PER_MS;
         space_low |= chunk->heard_ns != 0 && chunk->free_bytes < chunk->total_bytes / 20;
     }
-    add_code(out, raft->leader_id == 0, "NO_LEADER");
+    add_code(out, raft->leader_id == 0 || serves_not_yet(server, raft), "NO_LEADER");
     add_code(out, judge && member_down, "META_SERVER_DOWN");
     add_code(out, repairing, "META_LOG_REPAIR");
     add_code(out, rebuilding, "META_TREE_REBUILD");
