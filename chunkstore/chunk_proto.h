@@ -38,6 +38,7 @@ enum chunk_health {
     CHUNK_HEALTH_OK,
     CHUNK_HEALTH_FULL,     /* refuses puts, serves reads and deletes */
     CHUNK_HEALTH_DEGRADED, /* found damage that is not repaired yet */
+    CHUNK_HEALTH_FAILED,   /* its disk failed, it serves nothing (cli/standin.h) */
 };
 
 enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };

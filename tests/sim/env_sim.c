@@ -148,10 +148,12 @@ static void op_log(struct env *env, enum log_level level, const char *area, cons
     }
 }
 
-static void op_fatal(struct env *env)
+static void op_fatal(struct env *env, enum env_end end, int disk_error)
 {
     struct sim_node *node = sim_node_of(env);
 
+    (void)end;
+    (void)disk_error;
     ASSERT(node->sim->running == node);
     node->died = true;
     sim_kill(node, SIM_KILL);
