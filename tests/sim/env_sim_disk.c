@@ -623,6 +623,7 @@ void sim_wipe(struct sim *sim, unsigned node)
     sim_disk_deinit(disk);
     sim_disk_init(disk);
     disk->faults = faults;
+    sim->nodes[node].died = false; /* whoever did has gone with it */
 }
 
 void sim_crash_at_io(struct sim *sim, unsigned node, uint64_t n)

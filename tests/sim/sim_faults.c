@@ -30,6 +30,11 @@ void faults_comes_back(unsigned node)
                            rng_below(&world->rng, faults.elections ? NS_PER_S / 2 : 8 * NS_PER_S);
 }
 
+void faults_stays_down(unsigned node)
+{
+    faults.back_ns[node] = 0;
+}
+
 static void kill_meta(unsigned i)
 {
     if (sim_up(world->sim, meta_node_of(i))) {

@@ -87,11 +87,12 @@ static struct applied *at_index(uint64_t index)
 
 static void (*real_apply)(struct raft_machine *machine, uint64_t index, uint64_t term,
                           struct slice command);
+static void (*real_members_changed)(struct raft_machine *machine, uint64_t index, uint64_t term,
+                                    const struct raft_members *members, struct slice command);
 
-static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term,
-                     struct slice command)
+/* One command at an index, whoever applies it. */
+static void note_applied(uint64_t index, uint64_t term, struct slice command)
 {
-    struct meta_server *server = container_of(machine, struct meta_server, machine);
     struct applied *applied = at_index(index);
     uint64_t hash = hash_command(command, term);
 
@@ -101,8 +102,12 @@ static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term
     }
     world->counts.applied += applied->command == 0 ? 1 : 0;
     applied->command = hash;
-    real_apply(machine, index, term, command);
-    applied = at_index(index);
+}
+
+static void check_state(uint64_t index, const struct meta_server *server)
+{
+    struct applied *applied = at_index(index);
+
     if (applied->has_state && applied->state != server->tree->hash) {
         violation("state hash: replicas differ after index %" PRIu64, index);
     }
@@ -110,10 +115,33 @@ static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term
     applied->has_state = true;
 }
 
+static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term,
+                     struct slice command)
+{
+    struct meta_server *server = container_of(machine, struct meta_server, machine);
+
+    note_applied(index, term, command);
+    real_apply(machine, index, term, command);
+    check_state(index, server);
+}
+
+/* The set of members is a command of the log like any other. */
+static void on_members(struct raft_machine *machine, uint64_t index, uint64_t term,
+                       const struct raft_members *members, struct slice command)
+{
+    struct meta_server *server = container_of(machine, struct meta_server, machine);
+
+    note_applied(index, term, command);
+    real_members_changed(machine, index, term, members, command);
+    check_state(index, server);
+}
+
 void witness_watch_meta(struct meta_server *server)
 {
     real_apply = meta_server_machine.apply;
     server->machine.apply = on_apply;
+    real_members_changed = meta_server_machine.members_changed;
+    server->machine.members_changed = on_members;
 }
 
 void witness_check_complete(const struct raft *raft)
