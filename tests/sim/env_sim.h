@@ -36,6 +36,7 @@ struct sim_faults {
     uint64_t disk_min_ns, disk_max_ns; /* latency of one io */
     unsigned disk_slow_percent;        /* ios ten times slower */
     uint64_t disk_bytes_max;           /* per node; 0 = no limit */
+    uint64_t resets_met;               /* counted */
 };
 
 /* Of one node's disk; chances are per million operations. May be changed at any time. */
@@ -49,6 +50,9 @@ struct sim_disk_faults {
     /* Counted. */
     uint64_t read_errors_met, write_errors_met, sync_errors_met, lost_met, misdirected_met,
         no_space_met, rotted;
+    /* By losses of power: files whose unsynced bytes are not all there, changes of names without
+     * SYNC_DIR behind them. */
+    uint64_t torn_files, lost_names;
 };
 
 struct sim *sim_new(uint64_t seed);

@@ -194,11 +194,12 @@ static void make_durable(struct sim_inode *inode)
     inode->dirty_from = inode->dirty_to = 0;
 }
 
-/* After power is lost: each unsynced sector is old or new. */
-static void tear(struct sim_inode *inode, struct rng *rng)
+/* After power is lost: each unsynced sector is old or new. Is something lost? */
+static bool tear(struct sim_inode *inode, struct rng *rng)
 {
     unsigned keep_percent = (unsigned)rng_below(rng, 3) * 50;
     size_t size = rng_percent(rng, keep_percent) ? inode->live.size : inode->durable.size;
+    bool lost = size != inode->live.size || (inode->dirty_to > 0 && keep_percent < 100);
 
     resize(&inode->durable, size);
     for (size_t at = round_down(inode->dirty_from, SECTOR);
@@ -214,12 +215,14 @@ static void tear(struct sim_inode *inode, struct rng *rng)
         memcpy(inode->live.data, inode->durable.data, size);
     }
     inode->dirty_from = inode->dirty_to = 0;
+    return lost;
 }
 
 void sim_disk_crash(struct sim_node *node, enum sim_crash_kind kind)
 {
     struct sim_disk *disk = &node->disk;
     struct rng *rng = &node->sim->rng;
+    size_t kept;
 
     /* Writes under way: some have reached the page cache. */
     list_for_each (at, &node->in_io) {
@@ -236,10 +239,12 @@ void sim_disk_crash(struct sim_node *node, enum sim_crash_kind kind)
     if (kind == SIM_KILL) {
         return; /* the kernel lives on */
     }
-    settle_changes(disk, (size_t)rng_below(rng, disk->change_count + 1));
+    kept = (size_t)rng_below(rng, disk->change_count + 1);
+    disk->faults.lost_names += disk->change_count - kept;
+    settle_changes(disk, kept);
     names_clear(&disk->live);
     for (size_t i = 0; i < disk->durable.count; i++) {
-        tear(disk->durable.names[i].inode, rng);
+        disk->faults.torn_files += tear(disk->durable.names[i].inode, rng);
         names_put(&disk->live, disk->durable.names[i].path, disk->durable.names[i].inode);
     }
 }

@@ -107,6 +107,7 @@ static void on_arrival(struct sim_event *event)
         return;
     }
     if (rng_below(&sim->rng, 1000000) < sim->faults.reset_per_million) {
+        sim->faults.resets_met++;
         shut(end, -ECONNRESET);
         shut_later(end->other, -ECONNRESET);
         return;

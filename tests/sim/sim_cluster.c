@@ -79,8 +79,7 @@ static unsigned meta_peers(struct raft_peer_config peers[SIM_METAS_MAX])
 
     for (unsigned i = 0; i < world->meta_count; i++) {
         if (world->metas[i].id != 0) {
-            peers[count++] =
-                (struct raft_peer_config){world->metas[i].id, world->metas[i].address};
+            peers[count++] = (struct raft_peer_config){world->metas[i].id, world->metas[i].address};
         }
     }
     return count;
@@ -137,8 +136,7 @@ void meta_kill(unsigned i, enum sim_crash_kind kind)
     sim_crash(world->sim, meta_node_of(i), kind);
     world->metas[i].server =
         NULL; /* its memory is left behind, as a killed process does not care */
-    trace("%s meta %u", kind == SIM_KILL ? "kill" : "power off",
-          world->metas[i].id);
+    trace("%s meta %u", kind == SIM_KILL ? "kill" : "power off", world->metas[i].id);
 }
 
 struct meta_server *cluster_leader(void)
@@ -188,10 +186,21 @@ void chunk_start(unsigned i)
     trace("start chunk %u", i + 1);
 }
 
+void chunk_gone(unsigned i)
+{
+    const struct chunk_server *server = world->chunks[i].server;
+
+    if (server != NULL) {
+        world->counts.repairs += server->heal.repairs;
+        world->counts.hints += server->heal.hints_delivered;
+    }
+    world->chunks[i].server = NULL;
+}
+
 void chunk_kill(unsigned i, enum sim_crash_kind kind)
 {
     sim_crash(world->sim, chunk_node_of(i), kind);
-    world->chunks[i].server = NULL;
+    chunk_gone(i);
     trace("%s chunk %u", kind == SIM_KILL ? "kill" : "power off", i + 1);
 }
 

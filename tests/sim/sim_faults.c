@@ -181,7 +181,7 @@ static void notice_dead(void)
         if (node < world->meta_count) {
             world->metas[node].server = NULL;
         } else {
-            world->chunks[node - world->meta_count].server = NULL;
+            chunk_gone(node - world->meta_count);
         }
         faults_comes_back(node);
     }
@@ -326,6 +326,7 @@ void faults_heal(void)
 {
     trace("everything is healed");
     sim_heal(world->sim);
+    world->counts.resets += sim_faults(world->sim)->resets_met;
     sim_faults(world->sim)->reset_per_million = 0;
     disks_heal();
     notice_dead();

@@ -113,8 +113,12 @@ void disks_heal(void)
     for (unsigned node = 0; node < SIM_NODES_MAX; node++) {
         struct sim_disk_faults *disk = disk_of(node);
 
-        world->counts.disk_errors +=
-            disk->read_errors_met + disk->write_errors_met + disk->sync_errors_met;
+        world->counts.read_errors += disk->read_errors_met;
+        world->counts.write_errors += disk->write_errors_met;
+        world->counts.sync_errors += disk->sync_errors_met;
+        world->counts.no_space += disk->no_space_met;
+        world->counts.torn_files += disk->torn_files;
+        world->counts.lost_names += disk->lost_names;
         world->counts.rot += disk->rotted;
         world->counts.lost_writes += disk->lost_met;
         world->counts.misdirected_writes += disk->misdirected_met;

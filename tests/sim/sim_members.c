@@ -16,9 +16,11 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define OPERATOR_NODE (SIM_NODES_MAX - 1) /* of the mount that looks at the end; idle until then */
-#define ANSWER_NS     (3 * NS_PER_S)
-#define AGAIN_NS      (50 * NS_PER_MS)
+#define OPERATOR_NODE                                                                              \
+    (SIM_NODES_MAX - 1) /* of the mount that looks at the end; idle until then                     \
+                         */
+#define ANSWER_NS (3 * NS_PER_S)
+#define AGAIN_NS  (50 * NS_PER_MS)
 
 static struct {
     struct process *process; /* NULL: nobody changes anything in this seed */
@@ -73,8 +75,7 @@ static void begin_tell(void *data)
 {
     struct tell *tell = data;
 
-    rpc_peer_init(&tell->peer, sim_env(world->sim, OPERATOR_NODE), &group.identity,
-                  tell->address);
+    rpc_peer_init(&tell->peer, sim_env(world->sim, OPERATOR_NODE), &group.identity, tell->address);
     tell->peer.data = tell;
     tell->peer.closed = on_closed;
     tell->call = (struct rpc_call){.opcode = tell->opcode,
@@ -347,8 +348,7 @@ void members_run(void)
 
 uint64_t members_wake_ns(void)
 {
-    return group.process != NULL && !group.ended ? process_wake_ns(group.process)
-                                                         : UINT64_MAX;
+    return group.process != NULL && !group.ended ? process_wake_ns(group.process) : UINT64_MAX;
 }
 
 bool members_ended(void)

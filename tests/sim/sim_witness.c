@@ -32,7 +32,8 @@ static struct {
     uint64_t size; /* indexes below have been applied by somebody */
     uint64_t floor;
     uint64_t known;
-    struct map replies; /* {hash of the question, index} -> hash of the answer + 1 */
+    struct cluster_map map; /* the newest */
+    struct map replies;     /* {hash of the question, index} -> hash of the answer + 1 */
     struct {
         uint64_t started, told, asked;
     } ops[SIM_CLIENTS_MAX + 1];
@@ -268,6 +269,22 @@ static void note_session(const struct meta_request *request, const struct meta_r
     }
 }
 
+/* Owners that took another's place and have settled. */
+static void count_settled(const struct meta_request *request)
+{
+    struct cluster_map map;
+
+    if (cluster_map_decode(&map, request->data) < 0) {
+        violation("a cluster map in the log cannot be decoded");
+    }
+    for (uint32_t p = 0; p < witness.map.partition_count && p < map.partition_count; p++) {
+        world->counts.owners_settled +=
+            cluster_map_moves(&witness.map, p) && !cluster_map_moves(&map, p);
+    }
+    cluster_map_deinit(&witness.map);
+    witness.map = map;
+}
+
 const struct meta_reply *__real_ns_apply(struct ns *ns, const struct meta_request *request,
                                          uint64_t index);
 const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_request *request,
@@ -292,6 +309,9 @@ const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_reques
     compare(request, reply, &answer, index);
     if (request->op == META_SESSION_OPEN) {
         note_session(request, reply);
+    }
+    if (request->op == META_CLUSTER_MAP && reply->error == 0) {
+        count_settled(request);
     }
     promise_applied(request);
     return reply;

@@ -55,17 +55,23 @@ struct client {
     uint64_t next_tag;
 };
 
-/* What happened, by kind: printed, and required not to be zero over all seeds. */
+/* What happened, by kind: printed. */
 /* clang-format off */
-#define SIM_COUNTS(X)                                                                              \
+#define SIM_WORK(X)                                                                                \
     X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
+    X(promises) X(promises_kept) X(cached_names) X(cached_attrs) X(pushed_pages)
+
+/* Trouble that was met, and what got over it: required not to be zero over the listed seeds. */
+#define SIM_TROUBLE(X)                                                                             \
     X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
-    X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
-    X(sessions_lost) X(resends) X(promises) X(promises_kept)                                       \
-    X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
-    X(meta_replaced) X(meta_added) X(meta_removed) X(transfers)                                    \
-    X(joins) X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs)           \
-    X(pushed_pages)
+    X(cuts) X(one_way_cuts) X(slow_links) X(resets) X(resends)                                     \
+    X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off) X(sessions_lost) X(interrupts)            \
+    X(read_errors) X(write_errors) X(sync_errors) X(died) X(full_disks) X(no_space)                \
+    X(torn_files) X(lost_names) X(rot) X(lost_writes) X(misdirected_writes) X(wipes) X(repairs)    \
+    X(hints) X(joins) X(owners_settled) X(meta_replaced) X(meta_added) X(meta_removed)             \
+    X(transfers) X(buggified)
+
+#define SIM_COUNTS(X) SIM_WORK(X) SIM_TROUBLE(X)
 /* clang-format on */
 
 struct sim_counts {
@@ -78,7 +84,7 @@ struct world {
     struct sim_options options;
     struct sim *sim;
     struct rng buggify_rng;
-    struct rng rng; /* of workload and faults: the same whatever the nodes draw */
+    struct rng rng;      /* of workload and faults: the same whatever the nodes draw */
     unsigned meta_count; /* places for metadata servers, taken or not */
     unsigned chunk_count, client_count;
     struct meta_node metas[SIM_METAS_MAX];
@@ -121,6 +127,8 @@ void meta_start(unsigned i);
 void chunk_start(unsigned i);
 void meta_kill(unsigned i, enum sim_crash_kind kind);
 void chunk_kill(unsigned i, enum sim_crash_kind kind);
+/* It has ended: what it has counted is the world's. */
+void chunk_gone(unsigned i);
 void client_start(unsigned slot);
 void client_kill(unsigned slot, enum sim_crash_kind kind);
 /* All that are mounted; waits until they are closed. */
