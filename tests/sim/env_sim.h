@@ -91,6 +91,8 @@ void sim_slow(struct sim *sim, unsigned from, unsigned to, uint64_t extra_ns);
 void sim_cut(struct sim *sim, unsigned from, unsigned to, bool cut);
 /* No link is cut or slow, nobody is paused. */
 void sim_heal(struct sim *sim);
+/* Bytes of all files. */
+uint64_t sim_disk_used(const struct sim *sim, unsigned node);
 struct sim_disk_faults *sim_disk_faults(struct sim *sim, unsigned node);
 /* One bit of a file whose name has `prefix` in it turns over on the disk; false when there is none.
  */

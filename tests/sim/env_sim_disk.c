@@ -261,6 +261,11 @@ static uint64_t used_bytes(const struct sim_disk *disk)
     return bytes;
 }
 
+uint64_t sim_disk_used(const struct sim *sim, unsigned node)
+{
+    return used_bytes(&sim->nodes[node].disk);
+}
+
 static bool happens(struct sim_node *node, unsigned per_million, uint64_t *met)
 {
     if (per_million == 0 || rng_below(&node->sim->rng, 1000000) >= per_million) {

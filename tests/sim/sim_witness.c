@@ -526,6 +526,7 @@ static void on_stored(struct store_put *put)
     if (put->op.result == 0 && chunk != NULL) {
         chunk->holders |= 1u << entry->chunk_node;
     }
+    world->counts.no_space += put->op.result == -ENOSPC;
     put->released = entry->released;
     mem_free(entry);
     put->released(put);
