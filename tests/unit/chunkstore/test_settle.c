@@ -256,9 +256,9 @@ static void test_not_settled_before_it_is_known(void **state)
     world.liveness = CHUNK_LIVE_UNKNOWN;
     store(0);
     make_map(2, /* moves= */ true);
-    assert_false(settles_within(30 * NS_PER_S, false));
+    assert_false(settles_within(100 * NS_PER_S, false));
     world.liveness = CHUNK_LIVE_DEAD;
-    assert_true(settles_within(30 * NS_PER_S, /* with_chunk= */ false));
+    assert_true(settles_within(100 * NS_PER_S, /* with_chunk= */ false));
     world_stop();
 }
 
@@ -269,9 +269,9 @@ static void test_not_settled_when_nobody_can_say(void **state)
     world.meta_silent = true;
     store(0);
     make_map(2, /* moves= */ true);
-    assert_false(settles_within(30 * NS_PER_S, false));
+    assert_false(settles_within(100 * NS_PER_S, false));
     world.meta_silent = false;
-    assert_true(settles_within(30 * NS_PER_S, /* with_chunk= */ true));
+    assert_true(settles_within(100 * NS_PER_S, /* with_chunk= */ true));
     world_stop();
 }
 
@@ -282,10 +282,10 @@ static void test_not_settled_before_late_puts_end(void **state)
     world_start(33);
     make_map(2, /* moves= */ true);
     world.map_from_ns[0] = UINT64_MAX;
-    assert_false(settles_within(30 * NS_PER_S, false));
+    assert_false(settles_within(100 * NS_PER_S, false));
     store(0);
     world.map_from_ns[0] = 0;
-    assert_true(settles_within(30 * NS_PER_S, /* with_chunk= */ true));
+    assert_true(settles_within(100 * NS_PER_S, /* with_chunk= */ true));
     world_stop();
 }
 
@@ -300,10 +300,70 @@ static void test_not_settled_while_a_put_is_under_way(void **state)
     }
     world.servers[0].puts++;
     world.servers[0].old_puts++;
-    assert_false(settles_within(30 * NS_PER_S, false));
+    assert_false(settles_within(100 * NS_PER_S, false));
     world.servers[0].puts--;
     world.servers[0].old_puts--;
-    assert_true(settles_within(30 * NS_PER_S, /* with_chunk= */ false));
+    assert_true(settles_within(100 * NS_PER_S, /* with_chunk= */ false));
+    world_stop();
+}
+
+static unsigned syncs_in(uint64_t ns)
+{
+    uint64_t before = world.servers[NEW].heal.syncs;
+
+    run_for(ns);
+    return (unsigned)(world.servers[NEW].heal.syncs - before);
+}
+
+/* Who was replaced is gone. It is asked for ever less often; after ten minutes its successor needs
+ * only what the other owners have. */
+static void test_a_server_that_is_gone_is_given_up(void **state)
+{
+    (void)state;
+    world_start(35);
+    store(0);
+    store(1);
+    sim_crash(world.sim, 0, SIM_KILL);
+    make_map(2, /* moves= */ true);
+    assert_true(syncs_in(20 * NS_PER_S) > 2);
+    assert_true(has_chunk(NEW));
+    assert_false(settles_within(500 * NS_PER_S, false));
+    assert_true(syncs_in(60 * NS_PER_S) <= 2);
+    assert_true(settles_within(300 * NS_PER_S, /* with_chunk= */ true));
+    world_stop();
+}
+
+/* Another owner is gone too: what only these two have would be out of sight. */
+static void test_the_last_copies_are_not_given_up(void **state)
+{
+    (void)state;
+    world_start(36);
+    store(0);
+    store(2);
+    sim_crash(world.sim, 0, SIM_KILL);
+    sim_crash(world.sim, 2, SIM_KILL);
+    make_map(2, /* moves= */ true);
+    assert_false(settles_within(1500 * NS_PER_S, false));
+    sim_restart(world.sim, 2);
+    start(2);
+    assert_true(settles_within(300 * NS_PER_S, /* with_chunk= */ true));
+    world_stop();
+}
+
+/* Away again and again, but never for long. */
+static void test_a_server_that_comes_back_is_not_given_up(void **state)
+{
+    (void)state;
+    world_start(37);
+    world.map_from_ns[0] = UINT64_MAX; /* it cannot say that nothing more will come */
+    make_map(2, /* moves= */ true);
+    for (unsigned i = 0; i < 4; i++) {
+        sim_crash(world.sim, 0, SIM_KILL);
+        assert_false(settles_within(400 * NS_PER_S, false));
+        sim_restart(world.sim, 0);
+        start(0);
+        assert_false(settles_within(130 * NS_PER_S, false));
+    }
     world_stop();
 }
 
@@ -315,6 +375,9 @@ int main(void)
         cmocka_unit_test(test_not_settled_when_nobody_can_say),
         cmocka_unit_test(test_not_settled_before_late_puts_end),
         cmocka_unit_test(test_not_settled_while_a_put_is_under_way),
+        cmocka_unit_test(test_a_server_that_is_gone_is_given_up),
+        cmocka_unit_test(test_the_last_copies_are_not_given_up),
+        cmocka_unit_test(test_a_server_that_comes_back_is_not_given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
