@@ -64,7 +64,9 @@ uint64_t sim_now(const struct sim *sim);
 struct env *sim_env(struct sim *sim, unsigned node);
 /* Runs the next event. False: nothing is left. */
 bool sim_step(struct sim *sim);
-/* When that is; UINT64_MAX = never. */
+/* Runs the next event if it comes by then; or else sets the clock to it, and returns false. */
+bool sim_step_until(struct sim *sim, uint64_t until_ns);
+/* When the next event is; UINT64_MAX = never. */
 uint64_t sim_next_ns(struct sim *sim);
 /* Events so far, folded into one number: equal runs have equal ones at each step. */
 uint64_t sim_digest(const struct sim *sim);
@@ -78,6 +80,8 @@ void sim_restart(struct sim *sim, unsigned node);
 bool sim_up(const struct sim *sim, unsigned node);
 /* It ended itself by env_fatal since the last restart. */
 bool sim_died(const struct sim *sim, unsigned node);
+/* How often nodes did so far. */
+uint64_t sim_deaths(const struct sim *sim);
 /* The node does nothing until then (SIGSTOP, a paused machine); what comes waits. */
 void sim_pause(struct sim *sim, unsigned node, uint64_t until_ns);
 /* Its monotonic clock runs `drift_ppm` fast (or slow) and is `offset_ns` ahead. When nothing has

@@ -508,6 +508,7 @@ static void count_io(struct sim_node *node, const struct env_io *io)
     if (counts && node->disk.crash_at_io > 0 && --node->disk.crash_at_io == 0) {
         ASSERT(node->sim->running == node);
         node->died = true;
+        node->sim->deaths++;
         sim_kill(node, SIM_POWER);
         longjmp(node->sim->escape, 1);
     }

@@ -331,15 +331,12 @@ static void start_ready_clients(void)
 /* One instant: an event, or what programs and trouble do then. */
 static void one_turn(uint64_t until_ns)
 {
-    uint64_t own = min_u64(min_u64(programs_wake_ns(), faults_wake_ns()),
-                           min_u64(members_wake_ns(), until_ns));
+    uint64_t trouble_ns = faults_wake_ns();
+    uint64_t own =
+        min_u64(min_u64(programs_wake_ns(), trouble_ns), min_u64(members_wake_ns(), until_ns));
 
-    if (sim_next_ns(world->sim) <= own) {
-        sim_step(world->sim);
-    } else {
-        sim_run(world->sim, own);
-    }
-    if (sim_now(world->sim) >= faults_wake_ns()) {
+    (void)sim_step_until(world->sim, own);
+    if (sim_now(world->sim) >= trouble_ns) {
         faults_run();
     }
     faults_notice();

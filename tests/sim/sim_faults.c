@@ -305,7 +305,10 @@ uint64_t faults_wake_ns(void)
 
 void faults_notice(void)
 {
-    if (!world->healed) {
+    static uint64_t noticed;
+
+    if (!world->healed && sim_deaths(world->sim) != noticed) {
+        noticed = sim_deaths(world->sim);
         notice_dead();
     }
 }

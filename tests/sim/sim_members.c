@@ -4,12 +4,14 @@
  * `keelfs meta` (cli/meta.c) and by its messages: answers get lost, leaders change.
  *
  * At most one disk is lost at a time: the next one only when the set of members no longer has who
- * lost it. So every committed entry is on a majority of those that are left.
+ * lost it. So every committed entry is on a majority of those that are left. And none goes before
+ * each mount and chunk server has heard of one that stays.
  */
 #include "tests/sim/sim_world.h"
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "fs/mount.h"
 #include "meta/meta_server_proto.h"
 #include "net/rpc.h"
 
@@ -247,6 +249,64 @@ static void add(unsigned slot)
     change(META_MEMBER_PROMOTE, node->id, "");
 }
 
+/* ---- who would be lost without a server ---- */
+
+/* Is this the address of a member, but not of this slot? */
+static bool stays(const char *address, unsigned slot)
+{
+    for (unsigned i = 0; i < world->meta_count; i++) {
+        if (i != slot && world->metas[i].id != 0 && strcmp(world->metas[i].address, address) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool mount_knows_another(const struct mount *mount, unsigned slot)
+{
+    for (unsigned i = 0; i < mount->meta.peer_count; i++) {
+        if (stays(mount->meta.peers[i].address, slot)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool chunk_knows_another(const struct chunk_server *server, unsigned slot)
+{
+    for (unsigned i = 0; i < server->meta_count; i++) {
+        if (stays(server->meta[i]->address, slot)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who does not hear of the others before all that it knows have gone can only be started again. */
+static bool can_be_spared(unsigned slot)
+{
+    for (unsigned i = 0; i < world->client_count; i++) {
+        if (world->clients[i].mount != NULL &&
+            !mount_knows_another(world->clients[i].mount, slot)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < world->chunk_count; i++) {
+        if (world->chunks[i].server != NULL &&
+            !chunk_knows_another(world->chunks[i].server, slot)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void wait_until_spared(unsigned slot)
+{
+    while (!can_be_spared(slot)) {
+        wait_ns(NS_PER_S / 10);
+    }
+}
+
 /* It stops, for good, and its disk is taken out. */
 static void lose(unsigned slot)
 {
@@ -263,6 +323,7 @@ static void replace_lost(unsigned slot)
 {
     uint32_t old = world->metas[slot].id;
 
+    wait_until_spared(slot);
     trace("meta %u loses its disk", old);
     lose(slot);
     wait_ns(rng_below(&group.rng, 5 * NS_PER_S));
@@ -288,6 +349,7 @@ static void remove_server(void)
     unsigned slot = any_slot(/* taken= */ true);
     struct meta_node *node = &world->metas[slot];
 
+    wait_until_spared(slot);
     change(META_MEMBER_REMOVE, node->id, "");
     wait_ns(rng_below(&group.rng, 3 * NS_PER_S));
     lose(slot);
