@@ -344,7 +344,8 @@ const struct meta_reply *__wrap_ns_read(struct ns *ns, const struct meta_request
     map_put(&witness.replies, key, (void *)(uintptr_t)hash_reply(reply));
     if (world->model.index > index) {
         world->counts.reads_skipped++; /* the model is ahead of this server */
-    } else if (request->op == META_LOOKUP || request->op == META_GETATTR) {
+    } else if (request->op == META_LOOKUP || request->op == META_GETATTR ||
+               request->op == META_SEEK) {
         struct model_answer answer = model_read(&world->model, request, reply);
 
         compare(request, reply, &answer, index);

@@ -69,7 +69,7 @@ struct client {
     X(read_errors) X(write_errors) X(sync_errors) X(died) X(full_disks) X(no_space)                \
     X(torn_files) X(lost_names) X(rot) X(lost_writes) X(misdirected_writes) X(wipes) X(repairs)    \
     X(hints) X(joins) X(owners_settled) X(meta_replaced) X(meta_added) X(meta_removed)             \
-    X(transfers) X(buggified)
+    X(transfers) X(buggified) X(allocations) X(copies) X(seeks) X(tmpfiles_linked)
 
 #define SIM_COUNTS(X) SIM_WORK(X) SIM_TROUBLE(X)
 /* clang-format on */
@@ -163,6 +163,14 @@ void programs_check_alive(uint64_t within_ns);
 /* ---- sim_workload.c ---- */
 void workload_start(struct client *client);
 
+/* ---- sim_workload_space.c ---- */
+struct kfile;
+struct knode;
+/* Now and then: allocates, copies, or looks for holes in the open file. */
+void workload_space(struct program *program, struct kfile *file);
+/* Now and then: a file that has no name, and may get one. */
+void workload_tmpfile(struct program *program, struct knode *dir);
+
 /* ---- sim_faults.c ---- */
 void faults_draw(void);
 void faults_run(void);
@@ -236,6 +244,8 @@ void data_change_begin(struct client *client, uint64_t ino);
 void data_change_end(struct client *client, uint64_t ino);
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
 void data_truncated(struct client *client, uint64_t ino, uint64_t size);
+/* The same of [from, to): a hole, or a copy of something else. */
+void data_replaced(struct client *client, uint64_t ino, uint64_t from, uint64_t to);
 /* A truncate has ended so: interrupted, it may still happen, and reads may see either from now on.
  */
 void data_unsure(struct client *client, uint64_t ino, int error);
