@@ -138,6 +138,9 @@ int must_check ns_extents(struct ns *ns);
 void reservations_cut(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to);
 /* All of them; at most *budget. False when some are left. */
 bool reservations_free(struct ns *ns, struct inode *inode, unsigned *budget);
+/* One log entry changes at most so much of the file: up to where in [from, to), and beyond `from`,
+ * there are few enough extents and reservations. */
+uint64_t range_of_a_step(struct ns *ns, const struct inode *inode, uint64_t from, uint64_t to);
 int must_check ns_fallocate(struct ns *ns);
 int must_check ns_seek(struct ns *ns);
 
@@ -188,6 +191,15 @@ int must_check acl_check(const struct ns *ns, const struct inode *inode, enum ac
 /* Sets the list and the mode that follows from it; the caller puts the inode. */
 int must_check acl_set(struct ns *ns, struct inode *inode, enum acl_kind kind, struct slice acl);
 void acl_remove(struct ns *ns, struct inode *inode, enum acl_kind kind);
+
+/* ---- ns_lock.c ---- */
+int must_check ns_lock(struct ns *ns);
+int must_check ns_lock_cancel(struct ns *ns);
+int must_check ns_lock_local(struct ns *ns);
+int must_check ns_lock_test(struct ns *ns);
+int must_check ns_lock_state(struct ns *ns);
+/* The session is gone, and its locks with it. */
+void locks_end(struct ns *ns, uint64_t session, const struct record_session *record);
 
 /* ---- ns_session.c ---- */
 int must_check ns_reserve_inos(struct ns *ns);
