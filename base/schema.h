@@ -22,6 +22,18 @@ struct schema_reader {
     bool failed; /* sticky */
 };
 
+/* Begins at the front of `bytes`, which are borrowed. */
+static inline struct schema_reader schema_reader_make(struct slice bytes)
+{
+    return (struct schema_reader){bytes.data, bytes.data + bytes.size, false};
+}
+
+/* What has not been read yet. */
+static inline struct slice schema_reader_rest(const struct schema_reader *reader)
+{
+    return (struct slice){reader->at, (size_t)(reader->end - reader->at)};
+}
+
 uint64_t schema_read_uint(struct schema_reader *reader, uint64_t max);
 struct slice schema_read_bytes(struct schema_reader *reader, uint64_t max);
 void schema_write_uint(struct buf *out, uint64_t value);
