@@ -98,7 +98,8 @@ int manifest_decode(struct manifest *out_manifest, struct slice bytes)
             crc32c(0, slice_make(bytes.data + MANIFEST_PREFIX, bytes.size - MANIFEST_PREFIX))) {
         return -ERR_CORRUPT;
     }
-    reader = (struct schema_reader){bytes.data + MANIFEST_PREFIX, bytes.data + bytes.size, false};
+    reader = schema_reader_make(
+        slice_make(bytes.data + MANIFEST_PREFIX, bytes.size - MANIFEST_PREFIX));
     r = manifest_head_decode(&manifest.head, schema_read_bytes(&reader, MANIFEST_BYTES_MAX));
     if (r < 0 || reader.failed) {
         return -ERR_CORRUPT;

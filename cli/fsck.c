@@ -67,7 +67,7 @@ static int ask_leader(struct look *look, uint16_t opcode, struct slice body, str
 
 static int take_pairs(struct fsck *fsck, struct slice data, struct buf *last_key)
 {
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
 
     while (reader.at != reader.end) {
         struct slice key = schema_read_bytes(&reader, META_BODY_MAX);

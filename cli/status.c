@@ -109,8 +109,7 @@ static void add_counters(struct view *view, json_t *object, struct slice address
 
 static json_t *servers_of(struct view *view, const struct meta_status *status)
 {
-    struct schema_reader reader = {status->servers.data,
-                                   status->servers.data + status->servers.size, false};
+    struct schema_reader reader = schema_reader_make(status->servers);
     json_t *servers = json_array();
 
     while (reader.at != reader.end) {

@@ -144,7 +144,7 @@ static int check_settle(struct ns *ns, const struct meta_settle *settle)
 static int check_settles(struct ns *ns)
 {
     struct slice data = ns->request->data;
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
     struct meta_settle settle;
     bool failed = false;
     unsigned count = 0;
@@ -163,7 +163,7 @@ static int check_settles(struct ns *ns)
 int ns_settle(struct ns *ns)
 {
     struct slice data = ns->request->data;
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
     struct inode inode = {0};
     struct meta_settle settle;
     bool failed = false;

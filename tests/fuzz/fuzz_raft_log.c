@@ -149,7 +149,6 @@ static void append_small(struct world *world, unsigned count, size_t size, bool 
     static uint8_t bytes[KiB(40)];
     struct raft_hard_state hard = {2, 1};
 
-    memset(bytes, 'e', sizeof(bytes));
     for (unsigned i = 0; i < count; i++) {
         struct raft_entry entry = {2, slice_make(bytes, size)};
 

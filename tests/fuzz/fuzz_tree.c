@@ -143,8 +143,8 @@ static void fill(struct btree *tree, const struct shape *shape)
 {
     uint8_t value[VALUE_MAX], key[BTREE_KEY_MAX];
 
-    memset(value, 'v', sizeof(value));
-    memset(key, 'k', sizeof(key));
+    memset(value, 0, sizeof(value));
+    memset(key, 0, sizeof(key));
     for (unsigned i = 0; i < shape->pairs; i++) {
         key[0] = (uint8_t)(i >> 8);
         key[1] = (uint8_t)(i * 7);

@@ -349,7 +349,7 @@ static void raft_begin(void)
 static void run_raft(struct slice bytes)
 {
     static struct raft_entry entries[RAFT_APPEND_ENTRIES_MAX];
-    struct schema_reader reader = {bytes.data, bytes.data + bytes.size, false};
+    struct schema_reader reader = schema_reader_make(bytes);
     struct slice body = schema_read_bytes(&reader, KiB(1));
     struct raft_message message;
 
