@@ -61,8 +61,8 @@ bool ns_next_journal(struct ns *ns, uint64_t after, uint64_t *out_data, struct r
     struct record_key at = record_key_journal(after + 1, 0);
     struct slice key, value;
 
-    if (!kv_seek(ns->kv, record_slice(&at), &key, &value) || !record_key_is(key, 'J') ||
-        record_journal_decode(out, value) < 0) {
+    if (after == UINT64_MAX || !kv_seek(ns->kv, record_slice(&at), &key, &value) ||
+        !record_key_is(key, 'J') || record_journal_decode(out, value) < 0) {
         return false;
     }
     *out_data = record_key_number(key, 0);
