@@ -78,7 +78,8 @@ static int decode_records(struct manifest *manifest, struct schema_reader *reade
         struct manifest_segment segment;
         int r = manifest_segment_decode(&segment, schema_read_bytes(reader, MANIFEST_RECORD_MAX));
 
-        if (r < 0 || reader->failed || segment.id == 0 || segment.class > 1) {
+        if (r < 0 || reader->failed || segment.id == 0 ||
+            segment.id == UINT32_MAX || segment.class > 1) {
             return -ERR_CORRUPT;
         }
         manifest_add_segment(manifest, &segment);

@@ -44,6 +44,8 @@ static inline bool entry_live(const struct index_entry *entry)
     return entry->segment != 0;
 }
 
+/* Does a record with this head belong to the entry? */
+bool record_head_is(const struct record_head *head, const struct index_entry *entry);
 uint64_t entry_record_bytes(const struct index_entry *entry);
 char *segment_path(const struct chunk_store *store, uint32_t id);
 struct segment *segment_find(const struct chunk_store *store, uint32_t id);

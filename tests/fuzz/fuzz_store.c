@@ -9,6 +9,7 @@
 #include "chunkstore/chunk_crcs.h"
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/sstable.h"
+#include "chunkstore/store_internal.h"
 #include "tests/fuzz/fuzz_disk.h"
 
 #define DIR         "/s"
@@ -278,9 +279,62 @@ static void save(struct world *world, const char *name)
     fuzz_seed(name, buf_slice(&bytes));
 }
 
+static void put_file(struct world *world, const char *name, struct slice bytes)
+{
+    struct env_file *file = NULL;
+    int r = env_open_now(&world->disk.env, name, ENV_OPEN_CREATE, &file);
+
+    r = r < 0 ? r : env_write_at(&world->disk.env, file, bytes.data, bytes.size, 0);
+    ASSERT(r == 0);
+    env_close_now(&world->disk.env, file);
+}
+
+/* An index that says that a chunk is where the next one will be written. */
+static void save_lie(struct world *world)
+{
+    const struct segment *segment = segment_find(&world->store, 2);
+    struct index_entry entry = {.key = {(uint32_t)(chunk_id_hash(2, 9) % CHUNK_PARTITIONS), 2, 9},
+                                .segment = 2,
+                                .offset8 = (uint32_t)(segment->end / 8),
+                                .length = 200000,
+                                .stored_length = 200000};
+    struct manifest_segment listed = {segment->id, segment->class, segment->salt,
+                                      .indexed = SEGMENT_HEAD_BYTES};
+    struct manifest manifest = {
+        .head = {.version = MANIFEST_VERSION, .next_table = 2, .next_segment = 3}};
+    cleanup(buf_deinit) struct buf bytes = {0};
+    struct sstable_builder builder;
+
+    sstable_builder_init(&builder, 1);
+    sstable_builder_add(&builder, &entry);
+    sstable_builder_finish(&builder);
+    put_file(world, "/s/table-0000000000000001", buf_slice(&builder.bytes));
+    manifest_add_table(&manifest, &(struct manifest_table){1, 1, builder.bytes.size});
+    manifest_add_segment(&manifest, &listed);
+    manifest_encode(&manifest, &bytes);
+    put_file(world, "/s/MANIFEST", buf_slice(&bytes));
+    save(world, "lying-index");
+    sstable_builder_deinit(&builder);
+    manifest_deinit(&manifest);
+}
+
+static void seed_lie(struct world *world)
+{
+    begin(world);
+    open_store(world);
+    ASSERT(world->result == 0);
+    put_seed(world, 1, 100);
+    put_seed(world, 2, 70000);
+    save_lie(world);
+    close_store(world);
+    fuzz_disk_deinit(&world->disk);
+}
+
 void fuzz_seeds(void)
 {
     struct world *world = &the_world;
+
+    seed_lie(world);
 
     begin(world);
     open_store(world);
