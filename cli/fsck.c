@@ -6,6 +6,7 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/fsck_check.h"
+#include "cli/group_view.h"
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -16,18 +17,20 @@
 #include <inttypes.h>
 #include <jansson.h>
 
-#define ASK_TIMEOUT (10 * NS_PER_S)
-#define SCAN_BATCH  2000
-#define LOOKS       2
-#define POLL_MS     500
+#define ASK_TIMEOUT  (10 * NS_PER_S)
+#define SCAN_BATCH   2000
+#define LOOKS        2
+#define POLL_MS      500
+#define LEADER_TRIES 10 /* leadership that moves while the volume is read */
 
 struct look {
     struct cluster_config cluster;
     struct ask_group group;
+    struct group_view view;
+    const struct member_view *leader; /* of the view; NULL: look for it */
     struct cluster_map map;
     unsigned servers_down;
     bool progress;
-    const char *failure; /* why the state could not be read; NULL = it was */
     int status;
 };
 
@@ -41,24 +44,39 @@ static const char help[] =
     "  -n, --no-chunks     metadata only\n\n"
     "exit code: 0 clean, 1 problems or missing copies, 2 the cluster cannot be read\n";
 
-/* Asks the servers in turn until one leads. */
+static void pause_ms(unsigned ms)
+{
+    const struct timespec span = {.tv_nsec = (long)ms * 1000000};
+
+    nanosleep(&span, NULL);
+}
+
+/* Asks whoever leads, again while leadership moves. */
 static int ask_leader(struct look *look, uint16_t opcode, struct slice body, struct buf *out_body)
 {
     int r = -ERR_NO_LEADER;
 
-    for (unsigned i = 0; i < look->cluster.meta_count; i++) {
+    for (unsigned i = 0; i < LEADER_TRIES; i++) {
+        const struct member_view *leader = look->leader;
         struct ask ask;
 
-        ask_start(&look->group, &ask, look->cluster.meta[i].address, opcode, body, ASK_TIMEOUT);
+        if (leader == NULL) {
+            leader = group_view_find_leader(&look->view, &look->group, &look->cluster);
+        }
+        if (leader == NULL) {
+            return r;
+        }
+        ask_start(&look->group, &ask, leader->address, opcode, body, ASK_TIMEOUT);
         ask_wait(&look->group);
         r = ask.status;
-        if (r == 0) {
-            *out_body = buf_take(&ask.body);
-        }
+        *out_body = buf_take(&ask.body);
         ask_free(&ask);
-        if (r == 0) {
-            return 0;
+        look->leader = r == 0 ? leader : NULL;
+        if (!group_view_lost_leader(r)) {
+            return r;
         }
+        buf_deinit(out_body);
+        pause_ms(POLL_MS);
     }
     return r;
 }
@@ -252,13 +270,6 @@ static void report(const struct look *look, const struct fsck *fsck, bool as_jso
     json_decref(object);
 }
 
-static void pause_ms(unsigned ms)
-{
-    const struct timespec span = {.tv_nsec = (long)ms * 1000000};
-
-    nanosleep(&span, NULL);
-}
-
 static int run(struct look *look, double wait_s, bool chunks, bool as_json)
 {
     uint64_t deadline = env_now(env_uv_env(look->group.uv)) + (uint64_t)(wait_s * (double)NS_PER_S);
@@ -327,6 +338,7 @@ int cmd_fsck(int argc, char **argv)
     look.progress = isatty(STDERR_FILENO) && !as_json;
     code = run(&look, wait_s, chunks, as_json);
     cluster_map_deinit(&look.map);
+    group_view_free(&look.view);
     ask_group_close(&look.group);
     cluster_config_deinit(&look.cluster);
     return code;

@@ -1,8 +1,14 @@
 #include "cli/group_view.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 
-#define ASK_TIMEOUT (2 * NS_PER_S)
+#include <errno.h>
+#include <poll.h>
+
+#define ASK_TIMEOUT  (2 * NS_PER_S)
+#define LEADER_TRIES 200
+#define LEADER_MS    50
 
 static void add(struct group_view *view, struct ask_group *asks, uint32_t id, struct slice address)
 {
@@ -146,6 +152,29 @@ void group_view_collect(struct group_view *view, struct ask_group *asks,
             view->leader = (int)i;
         }
     }
+}
+
+const struct member_view *group_view_find_leader(struct group_view *view, struct ask_group *asks,
+                                                 const struct cluster_config *cluster)
+{
+    for (unsigned i = 0; i < LEADER_TRIES; i++) {
+        group_view_free(view);
+        group_view_collect(view, asks, cluster);
+        if (view->leader >= 0) {
+            return view->members[view->leader];
+        }
+        if (view->answers == 0) {
+            return NULL;
+        }
+        (void)poll(NULL, 0, LEADER_MS);
+    }
+    return NULL;
+}
+
+bool group_view_lost_leader(int status)
+{
+    return status == -ETIMEDOUT || status == -ERR_DISCONNECTED || status == -ERR_NOT_LEADER ||
+           status == -ERR_NO_LEADER;
 }
 
 void group_view_free(struct group_view *view)

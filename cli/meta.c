@@ -16,7 +16,6 @@
 #define CHANGE_TIMEOUT (10 * NS_PER_S)
 #define OUTCOME_MS     50 /* between looks at who leads now */
 #define OUTCOME_MAX    60
-#define LEADER_TRIES   20  /* an election may be under way */
 #define CHANGE_TRIES   20  /* while another change is under way, or the learner is behind */
 #define CATCH_UP_TRIES 600 /* each CHANGE_TRIES looks: ten minutes */
 
@@ -53,13 +52,7 @@ static const struct member_view *find_leader(struct group *group)
 
 static const struct member_view *wait_for_leader(struct group *group)
 {
-    const struct member_view *leader = find_leader(group);
-
-    for (unsigned i = 0; i < LEADER_TRIES && leader == NULL; i++) {
-        (void)poll(NULL, 0, OUTCOME_MS);
-        leader = find_leader(group);
-    }
-    return leader;
+    return group_view_find_leader(&group->view, &group->asks, &group->cluster);
 }
 
 /* Consumes the body. */
@@ -146,12 +139,6 @@ static int transfer(struct group *group, uint32_t to)
 
 /* ---- members ---- */
 
-/* The answer is lost, or the leader left before it had one: it may be done all the same. */
-static bool is_open(int r)
-{
-    return r == -ETIMEDOUT || r == -ERR_DISCONNECTED || r == -ERR_NOT_LEADER || r == -ERR_NO_LEADER;
-}
-
 /* What a leader says when the group is as it was asked to be. An ADD that was done is told from a
  * number that was used before by whoever asks. */
 static int already(enum meta_member_op op)
@@ -183,8 +170,8 @@ static int change(struct group *group, enum meta_member_op op, uint32_t id, cons
         if (open && r == already(op) && op != META_MEMBER_ADD) {
             return 0;
         }
-        open = open || is_open(r);
-        if (r != -ERR_BUSY && r != -EAGAIN && !is_open(r)) {
+        open = open || group_view_lost_leader(r);
+        if (r != -ERR_BUSY && r != -EAGAIN && !group_view_lost_leader(r)) {
             return r;
         }
         (void)poll(NULL, 0, OUTCOME_MS);

@@ -8,6 +8,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -293,6 +294,8 @@ void fs_call_meta_start(struct fs_call *call)
     case FS_LISTXATTR:
     case FS_SETXATTR:
     case FS_REMOVEXATTR:
+    case FS_LOCK:
+    case FS_LOCK_TEST:
         break;
     }
     call->waiting_meta = true;
@@ -441,6 +444,10 @@ void fs_call_start(struct fs_call *call)
     case FS_COPY_RANGE:
         fs_call_data_start(call);
         return;
+    case FS_LOCK:
+    case FS_LOCK_TEST:
+        lock_start(call);
+        return;
     }
     UNREACHABLE();
 }
@@ -448,7 +455,9 @@ void fs_call_start(struct fs_call *call)
 void fs_call_cancel(struct fs_call *call)
 {
     call->cancelled = true;
-    if (call->waiting_meta) {
+    if (call->lock_step != LOCK_STEP_NONE) {
+        lock_cancel(call);
+    } else if (call->waiting_meta) {
         meta_call_cancel(&call->mount->meta, &call->meta);
     } else if (call->active != NULL) {
         op_wake(call->active);

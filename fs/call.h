@@ -37,6 +37,8 @@ enum fs_op {
     FS_SEEK,       /* for data or a hole */
     FS_COPY_RANGE, /* chunks of one file become part of another */
     FS_TMPFILE,    /* CREATE without a name */
+    FS_LOCK,       /* takes, changes or gives up a lock */
+    FS_LOCK_TEST,  /* would it be granted? */
 };
 
 struct fs_credentials {
@@ -46,8 +48,19 @@ struct fs_credentials {
     struct slice groups; /* u32 little endian; borrowed until done */
 };
 
+/* Where a call is that is about locks. */
+enum lock_step {
+    LOCK_STEP_NONE,
+    LOCK_STEP_QUEUED,   /* until the mode has changed, or for a moment */
+    LOCK_STEP_FLUSHING, /* what was written is being committed */
+    LOCK_STEP_SENT,     /* the service is asked */
+    LOCK_STEP_IN_LINE,  /* it has a ticket */
+    LOCK_STEP_PAGES,    /* granted: the kernel drops its pages */
+};
+
 struct mount;
 struct inode;
+struct lock_op;
 
 struct fs_call {
     enum fs_op op;
@@ -60,17 +73,20 @@ struct fs_call {
     struct slice name2; /* RENAME: the new name; SYMLINK: the target */
     uint32_t mode;
     uint64_t rdev;
-    uint32_t open_flags;  /* OPEN, CREATE: O_* */
-    uint32_t flags;       /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
-    uint32_t valid;       /* SETATTR: META_SET_* */
-    struct meta_attr set; /* SETATTR: the values */
-    uint64_t offset;      /* READ, WRITE; READDIR: cookie; SEEK: also the result */
-    uint64_t offset2;     /* COPY_RANGE: in the target */
-    uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */
-    uint32_t whence;      /* SEEK: META_SEEK_* */
-    bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
-    bool mode_changed;    /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
-    struct slice data;    /* WRITE, SETXATTR */
+    uint32_t open_flags;   /* OPEN, CREATE: O_* */
+    uint32_t flags;        /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
+    uint32_t valid;        /* SETATTR: META_SET_* */
+    struct meta_attr set;  /* SETATTR: the values */
+    uint64_t offset;       /* READ, WRITE; READDIR: cookie; SEEK: also the result */
+    uint64_t offset2;      /* COPY_RANGE: in the target */
+    uint64_t size;         /* READ, FALLOCATE; COPY_RANGE: also the result */
+    uint32_t whence;       /* SEEK: META_SEEK_* */
+    bool kill_priv;        /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
+    bool mode_changed;     /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
+    struct slice data;     /* WRITE, SETXATTR */
+    struct meta_lock lock; /* LOCK, LOCK_TEST (also the result: type NONE = free); FLUSH, RELEASE:
+                              its owner, and flock */
+    bool lock_wait;        /* LOCK: until it is granted */
     void (*done)(struct fs_call *call);
 
     /* Results. */
@@ -88,6 +104,11 @@ struct fs_call {
     uint64_t started_ns;   /* 0 = not yet */
     uint64_t stamp;        /* a sync: everything written up to this one */
     uint64_t behind;       /* waits for operations up to this number (fs/local.h); 0 = not yet */
+    enum lock_step lock_step;
+    struct lock_op *lock_op; /* SENT; IN_LINE: the question whether it is our turn, or NULL */
+    uint64_t lock_ticket;    /* IN_LINE */
+    int lock_error;          /* of the flush before it was given up */
+    bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool opening, removing; /* counted in the mount */
 };

@@ -12,6 +12,7 @@
 #include "fs/flush.h"
 #include "fs/limits.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 #include "fs/mount.h"
 #include "fs/read.h"
 
@@ -310,6 +311,9 @@ static void start_flush(struct fs_call *call)
     struct inode *inode = inode_find(call->mount, call->ino);
     int error;
 
+    if (lock_close(call)) {
+        return;
+    }
     if (inode == NULL || coherence_flush_on_close(call->mount) || call->mount->no_space) {
         start_sync(call);
         return;
@@ -324,19 +328,40 @@ static void start_release(struct fs_call *call)
     struct inode *inode = inode_find(call->mount, call->ino);
     struct mount *mount = call->mount;
 
+    if (call->lock.flock) {
+        lock_release(mount, call->ino, call->lock.owner);
+    }
     fs_call_finish(call, 0);
     if (inode != NULL) {
         ASSERT(inode->opens > 0 && mount->open_count > 0);
         inode->opens--;
         mount->open_count--;
+        if (inode->opens == 0) {
+            lock_file_closed(mount, inode->ino);
+            inode->locks_lost = false;
+        }
         inode_release(mount, inode);
     }
+}
+
+/* Somebody else may have worked on the file meanwhile, and thinks that it was protected. */
+static bool has_lost_locks(const struct fs_call *call)
+{
+    const struct inode *inode = inode_find(call->mount, call->ino);
+
+    return inode != NULL && inode->locks_lost &&
+           (call->op == FS_READ || call->op == FS_WRITE || call->op == FS_FSYNC ||
+            call->op == FS_FALLOCATE);
 }
 
 void fs_call_data_start(struct fs_call *call)
 {
     struct inode *inode;
 
+    if (has_lost_locks(call)) {
+        fs_call_finish(call, -EIO);
+        return;
+    }
     switch ((int)call->op) {
     case FS_SETATTR:
         start_setattr(call);

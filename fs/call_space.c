@@ -14,6 +14,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -123,7 +124,9 @@ static void start_clean(struct fs_call *call)
 
 void fs_call_flushed(struct fs_call *call, int status)
 {
-    if (status == 0 && (call->op == FS_SEEK || call->op == FS_COPY_RANGE)) {
+    if (call->lock_step == LOCK_STEP_FLUSHING) {
+        lock_flushed(call, status);
+    } else if (status == 0 && (call->op == FS_SEEK || call->op == FS_COPY_RANGE)) {
         start_clean(call);
     } else {
         fs_call_finish(call, status);

@@ -2,6 +2,7 @@
 
 #include "fs/flush.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 #include "fs/mount.h"
 
 #define ALONE_TIMEOUT_NS NS_PER_S /* what META_ALONE allows beyond each renewal */
@@ -92,9 +93,14 @@ static void on_release(struct env_timer *timer)
     meta_client_release_alone(&container_of(timer, struct mount, release_timer)->meta);
 }
 
+static void tell_locks(struct mount *mount)
+{
+    lock_tell(mount, release_when_old);
+}
+
 static void flushed(struct mount *mount)
 {
-    local_drain(mount, release_when_old);
+    local_drain(mount, tell_locks);
 }
 
 /* What was to be released belongs to a period of being alone that is over. */
@@ -104,9 +110,10 @@ static void stop_release(struct mount *mount)
     if (mount->all_flushed == flushed) {
         mount->all_flushed = NULL;
     }
-    if (mount->local.drained == release_when_old) {
+    if (mount->local.drained == tell_locks) {
         mount->local.drained = NULL;
     }
+    lock_tell_no_more(mount);
 }
 
 /* Another mount wants in: the kernel forgets names, all data is committed, then it may. */

@@ -476,7 +476,10 @@ static void again(struct flush_round *round)
 
         entry->learned = false;
         dirty_deinit(&entry->whole);
-        if (entry->inode != NULL && entry->committed) {
+        if (entry->inode != NULL && !entry->committed && entry->inode->locks_lost) {
+            inode_failed(round->mount, entry->inode, -EIO); /* it is somebody else's turn now */
+            end_inode(round->mount, entry);
+        } else if (entry->inode != NULL && entry->committed) {
             end_inode(round->mount, entry); /* what is committed is not sent again */
         }
     }

@@ -184,17 +184,28 @@ static void on_caches_lost(struct mount *mount)
     }
 }
 
-void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino)
+/* False: the kernel does not know the inode any more. */
+static bool invalidate(const struct fuse_bridge *bridge, uint64_t ino, int64_t offset)
 {
     struct {
         struct kernel_out_header header;
         struct kernel_notify_inval_inode inval;
     } notify = {.header = {.len = sizeof(notify), .error = KERNEL_NOTIFY_INVAL_INODE},
-                .inval = {.nodeid = fuse_to_nodeid(bridge, ino), .offset = -1}};
+                .inval = {.nodeid = fuse_to_nodeid(bridge, ino), .offset = offset}};
 
-    if (write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
+    return write(bridge->fd, &notify, sizeof(notify)) == (ssize_t)sizeof(notify);
+}
+
+void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino)
+{
+    if (!invalidate(bridge, ino, -1)) {
         LOG_DEBUG(bridge->env, "fuse", "the kernel has forgotten the inode ino=%" PRIu64, ino);
     }
+}
+
+void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino)
+{
+    (void)invalidate(bridge, ino, 0); /* no log from here: this is not the loop */
 }
 
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents)
@@ -286,6 +297,7 @@ int fuse_bridge_start(struct fuse_bridge **out_bridge, struct env_uv *uv, struct
     }
     mount->data = bridge;
     mount->caches_lost = on_caches_lost;
+    mount->drop_pages = fuse_lock_drop_pages;
     raise_readahead(bridge);
     *out_bridge = bridge;
     return 0;
@@ -308,6 +320,7 @@ void fuse_bridge_stop(struct fuse_bridge *bridge)
     bridge->over = true;
     env_uv_unwatch(&bridge->watch);
     bridge->mount->data = NULL;
+    bridge->mount->drop_pages = NULL;
     fuse_session_destroy(bridge->session);
     close(bridge->fd);
     mem_free(bridge->buffer);

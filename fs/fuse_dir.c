@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "fs/coherence.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 
 #include <errno.h>
 
@@ -27,7 +28,11 @@ void fuse_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *f
 {
     struct dir_handle *dir = (struct dir_handle *)(uintptr_t)fi->fh;
 
-    (void)nodeid;
+    if (fi->flock_release != 0) {
+        struct fuse_bridge *bridge = fuse_bridge_of(req);
+
+        lock_release(bridge->mount, fuse_to_ino(bridge, nodeid), fi->lock_owner);
+    }
     buf_deinit(&dir->records);
     mem_free(dir);
     fuse_reply_err(req, 0);

@@ -79,6 +79,8 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
 /* fuse_bridge.c */
 /* The kernel asks for the attributes again. Pages stay: this waits for nothing. */
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
+/* The kernel drops all pages of the file. Waits for locks of pages: never from the loop. */
+void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino);
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
@@ -116,3 +118,13 @@ void fuse_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const ch
 void fuse_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);
 void fuse_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size);
 void fuse_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name);
+
+/* fuse_lock.c */
+void fuse_getlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock);
+void fuse_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock,
+                int sleep);
+void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int op);
+/* Answers a LOCK_TEST. */
+void fuse_reply_test(struct bridge_call *bc);
+/* mount.drop_pages */
+void fuse_lock_drop_pages(struct fs_call *call);

@@ -307,7 +307,11 @@ static void reply_success(struct bridge_call *bc)
     case FS_SETXATTR:
     case FS_REMOVEXATTR:
     case FS_FALLOCATE:
+    case FS_LOCK:
         fuse_reply_err(bc->req, 0);
+        return;
+    case FS_LOCK_TEST:
+        fuse_reply_test(bc);
         return;
     case FS_READDIR:
         break; /* readdir_more */

@@ -60,13 +60,14 @@ static bool is_dying(uint32_t pid)
  * The kernel interrupts for any signal, also one that the process only wants to take notice of (a
  * timer, a child's end), and no program expects EINTR of rename or fsync. So a call ends at once
  * for a signal that kills, and for others only when it has waited longer than any failover takes.
+ * To wait for a lock may take for ever, and programs set an alarm for that: any signal ends it.
  */
 static void on_interrupt_timer(struct env_timer *timer)
 {
     struct bridge_call *bc = container_of(timer, struct bridge_call, interrupt);
     uint64_t patience = bc->started_ns + FS_INTERRUPT_GRACE_NS;
 
-    if (env_now(bc->bridge->env) < patience && !is_dying(bc->pid)) {
+    if (!bc->call.lock_wait && env_now(bc->bridge->env) < patience && !is_dying(bc->pid)) {
         env_timer_start(bc->bridge->env, timer, patience);
         return;
     }
@@ -417,14 +418,19 @@ static void on_write(fuse_req_t req, fuse_ino_t nodeid, const char *data, size_t
 
 static void on_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-    (void)fi;
-    fuse_call_run(fuse_call_begin(req, FS_FLUSH, nodeid));
+    struct bridge_call *bc = fuse_call_begin(req, FS_FLUSH, nodeid);
+
+    bc->call.lock.owner = fi->lock_owner;
+    fuse_call_run(bc);
 }
 
 static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-    (void)fi;
-    fuse_call_run(fuse_call_begin(req, FS_RELEASE, nodeid));
+    struct bridge_call *bc = fuse_call_begin(req, FS_RELEASE, nodeid);
+
+    bc->call.lock.owner = fi->lock_owner;
+    bc->call.lock.flock = fi->flock_release != 0;
+    fuse_call_run(bc);
 }
 
 static void on_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
@@ -497,7 +503,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
         conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
                          FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA |
                          FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
-                         FUSE_CAP_DONT_MASK);
+                         FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
     conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
     conn->max_background = 128;
     conn->congestion_threshold = 96;
@@ -533,6 +539,9 @@ const struct fuse_lowlevel_ops fuse_request_ops = {
     .fallocate = on_fallocate,
     .lseek = on_lseek,
     .copy_file_range = on_copy_file_range,
+    .getlk = fuse_getlk,
+    .setlk = fuse_setlk,
+    .flock = fuse_flock,
     .statfs = on_statfs,
     .setxattr = fuse_setxattr,
     .getxattr = fuse_getxattr,

@@ -43,6 +43,7 @@ struct inode {
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     bool in_round;
+    bool locks_lost;                /* of programs that have it open: they get EIO */
     bool flush_now;                 /* somebody waits: do not wait for age */
     bool truncating;                /* a SETATTR of the size is on its way: no flush */
     bool kill_priv;                 /* the next commit clears suid and sgid */

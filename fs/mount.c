@@ -6,6 +6,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
+#include "fs/lock.h"
 #include "fs/settle.h"
 
 #include <errno.h>
@@ -67,6 +68,7 @@ static void on_session(struct meta_client *client, bool alive)
     }
     local_forget_all(mount);
     chunk_seq_session_lost(mount);
+    lock_session_lost(mount);
     flush_rounds_wake(mount);
     LOG_WARN(mount->env, "mount",
              "the session expired on the servers; a new one is open id=%" PRIu64
@@ -88,6 +90,11 @@ static bool on_is_open(struct meta_client *client, uint64_t ino)
 static uint64_t on_chunk_low(struct meta_client *client)
 {
     return chunk_seq_low(client->data);
+}
+
+static void on_notified(struct meta_client *client)
+{
+    lock_notified(client->data);
 }
 
 static void on_settle(struct meta_client *client, uint64_t ino)
@@ -115,6 +122,7 @@ static void on_meta_closed(struct meta_client *client)
 
     chunk_client_deinit(&mount->chunks);
     chunk_seq_deinit(mount);
+    lock_deinit(mount);
     mount->closed(mount);
 }
 
@@ -136,6 +144,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     flush_init(mount);
     settle_init(mount);
     local_init(mount);
+    lock_init(mount);
     coherence_init(mount);
     ahead_init(mount);
     list_init(&mount->contents);
@@ -146,6 +155,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     mount->meta.is_open = on_is_open;
     mount->meta.map_told = on_map;
     mount->meta.settle = on_settle;
+    mount->meta.notified = on_notified;
     mount->meta.chunk_low = on_chunk_low;
     mount->meta.closed = on_meta_closed;
     chunk_client_init(&mount->chunks, env, &mount->config.identity, config->write_quorum);

@@ -10,10 +10,21 @@
 #include "fs/inode.h"
 #include "fs/mount_metrics.h"
 #include "fs/mount_settings.h"
+#include "meta/lock_table.h"
 #include "meta/meta_client.h"
+
+/* Who decides about locks: see fs/lock.h. */
+enum lock_mode {
+    LOCKS_SENT,      /* the service */
+    LOCKS_BEGINNING, /* it is being told that we do */
+    LOCKS_OWN,       /* we */
+    LOCKS_TELLING,   /* it is being told what we granted */
+};
 
 /* Of flush rounds: data into chunks first, or carried in the commit. */
 enum round_kind { ROUND_JOURNAL, ROUND_CHUNKS, ROUND_KINDS };
+
+struct fs_call;
 
 struct mount_config {
     struct rpc_identity identity;
@@ -50,6 +61,17 @@ struct mount {
         struct meta_call reserve;
         int error; /* of an operation answered before: told by the next fsync of a directory */
     } local;
+    struct lock_state {
+        enum lock_mode mode;
+        struct map files;     /* ino -> struct file_locks: what is held here; OWN: who waits, too */
+        struct list ops;      /* of struct lock_op: asked of the service, not answered */
+        struct list queue;    /* calls that begin again when the mode has changed, or in a moment */
+        struct list in_line;  /* calls with a ticket */
+        uint64_t next_ticket; /* OWN */
+        uint64_t refused_epoch; /* while which we are not let to decide; 0: when not alone */
+        void (*told)(struct mount *mount);
+        struct env_timer ask_timer, retry_timer;
+    } locks;
     struct ahead ahead;
     struct list contents; /* inodes with known contents, used last in front */
     uint64_t contents_bytes;
@@ -78,6 +100,9 @@ struct mount {
     uint64_t no_space_ns;   /* when it did */
     void (*ready)(struct mount *mount, int status); /* root found, or why not */
     void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
+    /* Drop the pages that the kernel has of the call's file; lock_pages_dropped follows. NULL: it
+     * has none. */
+    void (*drop_pages)(struct fs_call *call);
     void (*closed)(struct mount *mount);
     void *data;
     struct meta_call start_call; /* walks config.subdir */

@@ -10,10 +10,11 @@ METRICS_IMPLEMENT(mount_metrics, "mount", MOUNT_METRICS)
 const char *fs_op_name(unsigned op)
 {
     static const char *const names[] = {
-        "lookup",    "getattr",  "setattr",     "readlink",  "create",  "mkdir",      "mknod",
-        "symlink",   "link",     "unlink",      "rmdir",     "rename",  "open",       "read",
-        "write",     "flush",    "release",     "fsync",     "readdir", "statfs",     "getxattr",
-        "listxattr", "setxattr", "removexattr", "fallocate", "seek",    "copy_range", "tmpfile"};
+        "lookup",    "getattr", "setattr",    "readlink",  "create",   "mkdir",
+        "mknod",     "symlink", "link",       "unlink",    "rmdir",    "rename",
+        "open",      "read",    "write",      "flush",     "release",  "fsync",
+        "readdir",   "statfs",  "getxattr",   "listxattr", "setxattr", "removexattr",
+        "fallocate", "seek",    "copy_range", "tmpfile",   "lock",     "lock_test"};
 
     _Static_assert(ARRAY_SIZE(names) == FS_OP_COUNT, "a name for each enum fs_op");
     return op < ARRAY_SIZE(names) ? names[op] : "?";

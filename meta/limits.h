@@ -47,9 +47,10 @@
 #define META_LINKS_MAX           65000
 #define META_COMMITS_MAX         512  /* records in one COMMIT: 512 results of 160 B = 80 KiB */
 #define META_ACL_MAX             4096 /* bytes of an ACL, as the kernel's; a new entry copies two */
-#define META_COLLISIONS_MAX      16   /* names of a directory with the same 63-bit hash */
-#define META_RESERVE_MAX         65536           /* inode numbers reserved by a session at once */
-#define META_REPLY_EXTENTS_BYTES KiB(100)        /* + one journalled extent: below META_BODY_MAX */
-#define META_JOURNAL_MAX         MiB(32)         /* journalled, of a volume: it is in the tree */
+#define META_LOCKED_FILES_MAX    10000    /* of a session: its end is one log entry, 5 us a file */
+#define META_COLLISIONS_MAX      16       /* names of a directory with the same 63-bit hash */
+#define META_RESERVE_MAX         65536    /* inode numbers reserved by a session at once */
+#define META_REPLY_EXTENTS_BYTES KiB(100) /* + one journalled extent: below META_BODY_MAX */
+#define META_JOURNAL_MAX         MiB(32)  /* journalled, of a volume: it is in the tree */
 #define META_SETTLE_AGE_NS       (20 * NS_PER_S) /* its writer has forgotten it */
 #define META_SETTLE_ASK          32              /* files that one session is asked to settle */

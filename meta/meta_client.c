@@ -116,10 +116,15 @@ bool client_retryable(int status)
 static void on_oneway(struct rpc_peer *peer, uint16_t opcode, struct slice body,
                       struct buf *payload)
 {
+    struct meta_client *client = peer->data;
+
     (void)body;
     (void)payload;
     if (opcode == META_RPC_NOTIFY) {
-        client_keepalive_soon(peer->data);
+        client_keepalive_soon(client);
+        if (client->notified != NULL) {
+            client->notified(client);
+        }
     }
 }
 

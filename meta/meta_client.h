@@ -57,6 +57,9 @@ struct meta_client {
     bool (*is_open)(struct meta_client *client, uint64_t ino);
     /* The inode has journalled data that nobody else moves into chunks. */
     void (*settle)(struct meta_client *client, uint64_t ino);
+    /* The service says that something has changed: another mount is there, or it is the turn of
+     * somebody who waits for a lock. */
+    void (*notified)(struct meta_client *client);
     /* The caller of a mutation was told EINTR or EIO before its answer: it may still happen. */
     void (*gave_up)(struct meta_client *client);
     void (*map_told)(struct meta_client *client, const struct cluster_map *map);

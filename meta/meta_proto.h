@@ -23,6 +23,7 @@
 #define META_MEMBERS_MAX        KiB(2) /* RAFT_MEMBERS_MAX addresses of 255 bytes */
 #define META_ROOT_INO           UINT64_C(1)
 #define META_BLOCK_SIZE         4096
+#define META_LOCK_BYTES_MAX     64 /* one encoded meta_lock: five numbers of 10 bytes, one of 5 */
 
 /*  name, is it a mutation (logged) */
 #define META_OPS(X)                                                                                \
@@ -62,7 +63,12 @@
     X(FALLOCATE, 1)                                                                                \
     X(SEEK, 0)                                                                                     \
     X(COPY_RANGE, 1)                                                                               \
-    X(TMPFILE, 1)
+    X(TMPFILE, 1)                                                                                  \
+    X(LOCK, 1)                                                                                     \
+    X(LOCK_CANCEL, 1)                                                                              \
+    X(LOCK_LOCAL, 1)                                                                               \
+    X(LOCK_TEST, 0)                                                                                \
+    X(LOCK_STATE, 0)
 
 enum meta_op {
     META_OP_NONE,
@@ -113,6 +119,8 @@ enum meta_flag {
     META_CLIENT_TIME = 4096, /* inodes' times come from request.ctime: an operation that was
                                 answered by a mount that is alone, before it was sent */
     META_JOURNALLED = 8192,  /* EXTENTS: only journalled ones */
+    META_LOCK_FLOCK = 65536, /* LOCK, LOCK_TEST: flock(2), not a POSIX record lock */
+    META_LOCK_WAIT = 131072, /* LOCK: stand in line while somebody else holds it */
     META_RELEASED = 2048,    /* KEEPALIVE: this mount no longer relies on being alone */
 };
 
@@ -159,9 +167,12 @@ enum meta_flag {
  * that all reservations may take, + 1; 0 = it does not know. COPY_RANGE: ino, offset = from where,
  * ino2, offset2 = to where, size = how much at most. SEEK: offset, count = META_SEEK_*. TMPFILE:
  * ino = the directory, META_NOREPLACE = it can not be linked later. The two enums are as Linux has
- * them. */
+ * them. LOCK, LOCK_TEST: mode = META_LOCK_*, ino2 = the owner, count = its process, [offset,
+ * offset2] inclusive. LOCK_CANCEL, LOCK_STATE: size = the ticket. LOCK_LOCAL: count = 1: this
+ * session, which is the only one, grants locks itself from now on; 0: it has told all of them. */
 enum { META_ALLOCATE_KEEP_SIZE = 1, META_ALLOCATE_PUNCH = 2, META_ALLOCATE_ZERO = 16 };
 enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
+enum { META_LOCK_NONE = 0, META_LOCK_READ = 1, META_LOCK_WRITE = 2 };
 
 #define META_ATTR(F)                                        \
     F(u64,   ino,         0,                       1)       \
@@ -218,7 +229,11 @@ enum {
  * (ino = first number, ino2 = behind the last): data = length-prefixed meta_file of the regular
  * files in between, value = where to go on, ino2 at the end. FALLOCATE: value = how far it came:
  * the client goes on there. COPY_RANGE: value = how much was copied, attr of the target. SEEK:
- * value = the offset, value2 = 1: no hole up to there, ask again from there. */
+ * value = the offset, value2 = 1: no hole up to there, ask again from there. LOCK: value = 0: held
+ * from now on; value = 1: it stands in line, value2 = its ticket; ERR_BUSY: a mount that granted
+ * locks itself has not told them yet. LOCK_STATE: value = 1: still in line. Both with the attr.
+ * LOCK_CANCEL: value = 1: it stood in line and does no more. LOCK_TEST: data = the meta_lock in
+ * the way, or nothing. */
 
 /* Times are nanoseconds since 1970, with a sign: before that, the number is a large one. */
 static inline uint64_t time_later(uint64_t a, uint64_t b)
@@ -295,6 +310,18 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2, META_UNCHANGED = 4 };
     F(u32,   error,       0,                       1)       \
     F(bytes, attr,        256,                     1)
 
+/* One advisory lock, held (ticket 0) or waited for. [from, to] inclusive; type: META_LOCK_*. The
+ * owner's number means something to its session only. */
+#define META_LOCK_RECORD(F)                                 \
+    F(u64,   session,     0,                       1)       \
+    F(u64,   owner,       0,                       1)       \
+    F(u64,   from,        0,                       1)       \
+    F(u64,   to,          0,                       1)       \
+    F(u64,   ticket,      0,                       1)       \
+    F(u32,   pid,         0,                       1)       \
+    F(bool,  flock,       0,                       1)       \
+    F(u8,    type,        0,                       1)
+
 #define META_STATFS_RECORD(F)                               \
     F(u64,   total_bytes, 0,                       1)       \
     F(u64,   free_bytes,  0,                       1)       \
@@ -352,6 +379,7 @@ SCHEMA_DEFINE(meta_dirent, META_DIRENT);
 SCHEMA_DEFINE(meta_file, META_FILE_RECORD);
 SCHEMA_DEFINE(meta_commit, META_COMMIT_RECORD);
 SCHEMA_DEFINE(meta_commit_result, META_COMMIT_RESULT);
+SCHEMA_DEFINE(meta_lock, META_LOCK_RECORD);
 SCHEMA_DEFINE(meta_statfs, META_STATFS_RECORD);
 SCHEMA_DEFINE(meta_status, META_STATUS);
 SCHEMA_DEFINE(meta_status_member, META_STATUS_MEMBER);

@@ -116,6 +116,8 @@ void server_mutate(struct meta_server *server, struct rpc_request *request,
 /* SESSION_OPEN was applied: answered now, or when the lone mount has let go. */
 void server_session_opened(struct meta_server *server, struct rpc_request *request,
                            const struct meta_reply *reply);
+/* Locks that were waited for are held since the last command: who waits asks. */
+void server_tell_granted(struct meta_server *server);
 void server_session_gone(struct meta_server *server, uint64_t id);
 void server_keepalive(struct meta_server *server, struct rpc_request *request,
                       const struct meta_request *message);

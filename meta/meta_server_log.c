@@ -149,6 +149,7 @@ static void machine_apply(struct raft_machine *machine, uint64_t index, uint64_t
     }
     reply = ns_apply(&server->ns, &request, index);
     answer(server, index, reply);
+    server_tell_granted(server);
     applied(server, &request, reply, index);
     btree_trim(server->tree);
     server_checkpoint_if_due(server);

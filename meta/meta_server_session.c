@@ -66,6 +66,19 @@ void server_session_gone(struct meta_server *server, uint64_t id)
     }
 }
 
+void server_tell_granted(struct meta_server *server)
+{
+    const struct buf *granted = &server->ns.granted;
+
+    for (size_t i = 0; server->leader && i + 8 <= granted->size; i += 8) {
+        struct meta_session *session = server_session(server, bytes_get_le64(granted->data + i));
+
+        if (session != NULL && session->conn != NULL) {
+            rpc_conn_oneway(session->conn, META_RPC_NOTIFY, (struct slice){0}, (struct slice){0});
+        }
+    }
+}
+
 /* ---- leading ---- */
 
 void server_leader_begins(struct meta_server *server)

@@ -131,6 +131,11 @@ static const struct handler handlers[META_OP_END] = {
     [META_SEEK] = {ns_seek, false},
     [META_COPY_RANGE] = {ns_copy_range, true},
     [META_TMPFILE] = {ns_tmpfile, true},
+    [META_LOCK] = {ns_lock, true},
+    [META_LOCK_CANCEL] = {ns_lock_cancel, true},
+    [META_LOCK_LOCAL] = {ns_lock_local, true},
+    [META_LOCK_TEST] = {ns_lock_test, false},
+    [META_LOCK_STATE] = {ns_lock_state, false},
     [META_ORPHAN_FREE] = {ns_orphan_free, false},
     [META_SESSION_EXPIRE] = {session_expire, false},
     [META_CHUNKS_DELETED] = {ns_chunks_deleted, false},
@@ -149,6 +154,7 @@ static void begin(struct ns *ns, const struct meta_request *request, uint64_t in
     buf_clear(&ns->attr);
     buf_clear(&ns->data);
     buf_clear(&ns->extents);
+    buf_clear(&ns->granted);
 }
 
 static void run(struct ns *ns)
@@ -259,6 +265,7 @@ void ns_deinit(struct ns *ns)
     buf_deinit(&ns->attr);
     buf_deinit(&ns->data);
     buf_deinit(&ns->extents);
+    buf_deinit(&ns->granted);
     buf_deinit(&ns->scratch);
     buf_deinit(&ns->stored);
 }

@@ -29,6 +29,7 @@ struct ns {
     struct arena arena;             /* copies of records until the next request: one each of up to
                                        META_COMMITS_MAX inodes with inline data, 4 MiB */
     struct buf attr, data, extents; /* of the reply */
+    struct buf granted;             /* sessions with locks that were waited for, u64 LE each */
     struct buf scratch;             /* a value being encoded */
     struct buf stored;              /* a reply given before */
 };

@@ -189,6 +189,15 @@ int must_check acl_check(const struct ns *ns, const struct inode *inode, enum ac
 int must_check acl_set(struct ns *ns, struct inode *inode, enum acl_kind kind, struct slice acl);
 void acl_remove(struct ns *ns, struct inode *inode, enum acl_kind kind);
 
+/* ---- ns_lock.c ---- */
+int must_check ns_lock(struct ns *ns);
+int must_check ns_lock_cancel(struct ns *ns);
+int must_check ns_lock_local(struct ns *ns);
+int must_check ns_lock_test(struct ns *ns);
+int must_check ns_lock_state(struct ns *ns);
+/* The session is gone, and its locks with it. */
+void locks_end(struct ns *ns, uint64_t session, const struct record_session *record);
+
 /* ---- ns_session.c ---- */
 int must_check ns_reserve_inos(struct ns *ns);
 /* Was this number reserved by the session, and is it still free? */

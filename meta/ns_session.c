@@ -128,12 +128,15 @@ int ns_session_close(struct ns *ns, uint64_t session)
 {
     struct record_key key = record_key_session(session);
     struct record_key from = record_key_reply(session, 0);
+    struct record_session record = {0};
     struct slice at, value;
 
-    if (!kv_del(ns->kv, record_slice(&key))) {
+    if (!ns_get_session(ns, session, &record)) {
         return 0; /* closed or expired before */
     }
+    kv_del(ns->kv, record_slice(&key));
     ns->volume.sessions--;
+    locks_end(ns, session, &record);
     while (kv_seek(ns->kv, record_slice(&from), &at, &value) &&
            record_key_same_group(at, 'R', session)) {
         key = record_key_reply(session, record_key_number(at, 1));

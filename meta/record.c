@@ -65,6 +65,21 @@ struct record_key record_key_journal(uint64_t data, uint64_t offset)
     return make('J', 2, (uint64_t[]){data, offset});
 }
 
+struct record_key record_key_locks(uint64_t ino)
+{
+    return make('L', 1, &ino);
+}
+
+struct record_key record_key_locked(uint64_t session, uint64_t ino)
+{
+    return make('K', 2, (uint64_t[]){session, ino});
+}
+
+struct record_key record_key_lock_wait(uint64_t session, uint64_t owner, uint64_t ticket)
+{
+    return make('W', 3, (uint64_t[]){session, owner, ticket});
+}
+
 struct record_key record_key_members(void)
 {
     return make('M', 0, NULL);

@@ -11,12 +11,15 @@
  *     I ino                    inode
  *     J data offset            journalled extent: its bytes are in the extent's record, and are to
  *                              be moved into a chunk
+ *     K session ino            the session has locks of the file, or waits for some
+ *     L ino                    locks of the file (meta/lock_table.h)
  *     M                        members of the metadata group (raft/raft_members.h)
  *     O ino                    orphan: unlinked, not freed yet; or data cut off from its inode
  *     R session seq            reply to a mutation, until the client has it
  *     S session                session
  *     U session seq            chunk in use: live bytes; or dead and in the delete queue
  *     V                        volume
+ *     W session owner ticket   the owner of locks waits for one, of the file in the value
  *     X ino hash n             extended attribute
  */
 #include "base/hash.h"
@@ -43,6 +46,9 @@ struct record_key record_key_reservation(uint64_t ino, uint64_t offset);
 struct record_key record_key_gone(uint64_t time, uint64_t session, uint64_t seq);
 struct record_key record_key_inode(uint64_t ino);
 struct record_key record_key_journal(uint64_t data, uint64_t offset);
+struct record_key record_key_locks(uint64_t ino);
+struct record_key record_key_locked(uint64_t session, uint64_t ino);
+struct record_key record_key_lock_wait(uint64_t session, uint64_t owner, uint64_t ticket);
 struct record_key record_key_members(void);
 struct record_key record_key_orphan(uint64_t ino);
 struct record_key record_key_reply(uint64_t session, uint64_t seq);
@@ -77,9 +83,11 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   map_epoch,   0,                       1)       \
     F(u64,   time,        0,                       1)       \
     F(u64,   journal_bytes, 0,                     1)       \
-    F(u64,   reserved_bytes, 0,                    1)
+    F(u64,   reserved_bytes, 0,                    1)       \
+    F(u32,   local_locks, 0,                       1)
 /* used_bytes: of file data, wherever it is. time: the newest stamp. journal_bytes: of data in
- * journalled extents. reserved_bytes: of all reservations; not in used_bytes. */
+ * journalled extents. reserved_bytes: of all reservations; not in used_bytes.
+ * local_locks: sessions that grant locks themselves. */
 
 #define RECORD_INODE(F)                                     \
     F(u32,   mode,        0,                       1)       \
@@ -136,7 +144,10 @@ uint64_t record_name_hash(struct hash_key salt, struct slice name);
     F(u64,   chunk_low,   0,                       1)       \
     F(u64,   opened,      0,                       1)       \
     F(u64,   inos_from,   0,                       1)       \
-    F(u64,   inos_to,     0,                       1)
+    F(u64,   inos_to,     0,                       1)       \
+    F(bool,  local_locks, 0,                       1)       \
+    F(u32,   locked,      0,                       1)
+/* local_locks: it grants locks itself. locked: files that it has locks of, or waits for. */
 
 #define RECORD_CHUNK(F)                                     \
     F(u64,   live,        0,                       1)       \

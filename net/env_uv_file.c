@@ -361,6 +361,16 @@ void env_uv_work(struct env *env, struct env_work *work)
     lane_push(&env_uv_of(env)->pool, &work->node);
 }
 
+void env_uv_work_aside(struct env_uv *uv, struct env_work *work)
+{
+    if (uv->aside.uv == NULL) {
+        int r = lane_start(&uv->aside, uv, 1, pool_run);
+
+        ASSERT(r == 0);
+    }
+    lane_push(&uv->aside, &work->node);
+}
+
 void env_uv_file_drain(struct env_uv *uv)
 {
     struct list ios, works;
@@ -401,6 +411,9 @@ void env_uv_file_stop(struct env_uv *uv)
     lane_stop(&uv->log_lane);
     lane_stop(&uv->bulk_lane);
     lane_stop(&uv->pool);
+    if (uv->aside.uv != NULL) {
+        lane_stop(&uv->aside);
+    }
 }
 
 static int compare_names(const struct dirent **a, const struct dirent **b)

@@ -43,6 +43,7 @@ struct env_uv {
     struct lane log_lane;
     struct lane bulk_lane;
     struct lane pool;
+    struct lane aside; /* no thread before it is used */
     pthread_mutex_t done_mutex;
     struct list done_io; /* completed by threads, under done_mutex */
     struct list done_work;

@@ -1,0 +1,520 @@
+#include "fs/lock.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/trace_mark.h"
+#include "fs/coherence.h"
+#include "fs/flush.h"
+#include "fs/limits.h"
+#include "fs/lock_internal.h"
+
+#include <errno.h>
+
+/* ---- what is held ---- */
+
+struct file_locks *lock_file(struct mount *mount, uint64_t ino, bool create)
+{
+    struct file_locks *file = map_get(&mount->locks.files, map_u64(ino));
+
+    if (file == NULL && create) {
+        file = mem_zalloc(sizeof(*file));
+        file->ino = ino;
+        map_put(&mount->locks.files, map_u64(ino), file);
+    }
+    return file;
+}
+
+void lock_file_put(struct mount *mount, struct file_locks *file)
+{
+    if (file->table.count == 0) {
+        map_remove(&mount->locks.files, map_u64(file->ino));
+        lock_table_deinit(&file->table);
+        mem_free(file);
+    }
+}
+
+void lock_note(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
+{
+    struct file_locks *file = lock_file(mount, ino, lock->type != META_LOCK_NONE);
+
+    if (file != NULL) {
+        lock_table_set(&file->table, lock);
+        lock_file_put(mount, file);
+    }
+}
+
+static bool owner_holds(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
+{
+    const struct file_locks *file = lock_file(mount, ino, false);
+
+    return file != NULL && lock_table_holds(&file->table, owner);
+}
+
+/* Is there anything to give up, or about to be? */
+static bool owner_has(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
+{
+    return owner_holds(mount, ino, owner) || lock_is_asked(mount, ino, owner);
+}
+
+/* ---- calls that wait ---- */
+
+void lock_queue(struct fs_call *call, bool retry)
+{
+    struct mount *mount = call->mount;
+
+    call->lock_step = LOCK_STEP_QUEUED;
+    list_push_back(&mount->locks.queue, &call->node);
+    if (retry && !env_timer_running(&mount->locks.retry_timer)) {
+        env_timer_start(mount->env, &mount->locks.retry_timer,
+                        env_now(mount->env) + FS_LOCK_RETRY_NS);
+    }
+}
+
+void lock_run_queue(struct mount *mount)
+{
+    struct list calls;
+    struct list_node *node;
+
+    list_init(&calls);
+    list_splice(&calls, &mount->locks.queue);
+    while ((node = list_pop_front(&calls)) != NULL) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        call->lock_step = LOCK_STEP_NONE;
+        fs_call_start(call);
+    }
+}
+
+static void on_retry(struct env_timer *timer)
+{
+    lock_run_queue(container_of(timer, struct mount, locks.retry_timer));
+}
+
+void lock_in_line(struct fs_call *call, uint64_t ticket)
+{
+    struct mount *mount = call->mount;
+
+    call->lock_step = LOCK_STEP_IN_LINE;
+    call->lock_ticket = ticket;
+    list_push_back(&mount->locks.in_line, &call->node);
+    if (!env_timer_running(&mount->locks.ask_timer)) {
+        env_timer_start(mount->env, &mount->locks.ask_timer, env_now(mount->env) + FS_LOCK_ASK_NS);
+    }
+}
+
+void lock_notified(struct mount *mount)
+{
+    if (mount->locks.mode == LOCKS_SENT) {
+        lock_ask_turns(mount);
+    }
+}
+
+/* What the service says unasked may have been lost on its way. */
+static void on_ask_due(struct env_timer *timer)
+{
+    struct mount *mount = container_of(timer, struct mount, locks.ask_timer);
+
+    lock_notified(mount);
+    if (!list_empty(&mount->locks.in_line)) {
+        env_timer_start(mount->env, timer, env_now(mount->env) + FS_LOCK_ASK_NS);
+    }
+}
+
+/* ---- granted by the service ---- */
+
+/* True: the kernel has pages of another state of the file. */
+static bool learn(struct mount *mount, uint64_t ino, struct slice bytes)
+{
+    struct inode *inode = inode_find(mount, ino);
+    struct meta_attr attr;
+    bool stale;
+
+    if (inode == NULL || meta_attr_decode(&attr, bytes) < 0 || attr.ino != ino) {
+        return false;
+    }
+    stale = inode->page_change != 0 && inode->page_change != attr.change;
+    if (inode->attr.change != attr.change) {
+        inode_forget_contents(inode);
+    }
+    inode_update(mount, inode, &attr, false);
+    inode->page_change = stale ? inode->attr.change : inode->page_change;
+    return stale;
+}
+
+void lock_held(struct fs_call *call, struct slice attr)
+{
+    if (learn(call->mount, call->ino, attr) && call->mount->drop_pages != NULL) {
+        TRACE_MARK("a lock comes with other contents");
+        call->lock_step = LOCK_STEP_PAGES;
+        call->mount->drop_pages(call);
+        return;
+    }
+    call->lock_step = LOCK_STEP_NONE;
+    fs_call_finish(call, 0);
+}
+
+void lock_pages_dropped(struct fs_call *call)
+{
+    call->lock_step = LOCK_STEP_NONE;
+    fs_call_finish(call, 0);
+}
+
+/* ---- granted here ---- */
+
+struct own_graph {
+    struct lock_graph graph;
+    struct mount *mount;
+};
+
+/* *io_cursor: so many calls of the line have been looked at. */
+static bool next_wait(struct lock_graph *graph, uint64_t session, uint64_t owner,
+                      uint64_t *io_cursor, struct meta_lock *out_wait,
+                      const struct lock_table **out_table)
+{
+    struct mount *mount = container_of(graph, struct own_graph, graph)->mount;
+    const struct file_locks *file;
+    uint64_t at = 0;
+
+    (void)session;
+    list_for_each (node, &mount->locks.in_line) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        file = lock_file(mount, call->ino, false);
+        if (at++ < *io_cursor || call->lock.flock || call->lock.owner != owner || file == NULL) {
+            continue;
+        }
+        *io_cursor = at;
+        *out_wait = call->lock;
+        out_wait->ticket = call->lock_ticket;
+        *out_table = &file->table;
+        return true;
+    }
+    return false;
+}
+
+struct own_grants {
+    struct mount *mount;
+    struct list calls;
+};
+
+static void on_granted(void *data, const struct meta_lock *lock)
+{
+    struct own_grants *grants = data;
+
+    list_for_each (node, &grants->mount->locks.in_line) {
+        if (container_of(node, struct fs_call, node)->lock_ticket == lock->ticket) {
+            list_remove(node);
+            list_push_back(&grants->calls, node);
+            return;
+        }
+    }
+}
+
+/* Whose turn has come by what has changed. */
+static void own_grant(struct mount *mount, struct file_locks *file)
+{
+    struct own_grants grants = {.mount = mount};
+    struct list_node *node;
+
+    list_init(&grants.calls);
+    lock_table_grant(&file->table, on_granted, &grants);
+    lock_file_put(mount, file);
+    while ((node = list_pop_front(&grants.calls)) != NULL) {
+        lock_pages_dropped(container_of(node, struct fs_call, node)); /* nobody else had it */
+    }
+}
+
+static void own_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
+{
+    struct file_locks *file = lock_file(mount, ino, false);
+
+    if (file != NULL) {
+        lock_table_set(&file->table, lock);
+        own_grant(mount, file);
+    }
+}
+
+static void own_start(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+    struct file_locks *file = lock_file(mount, call->ino, true);
+    struct own_graph graph = {.graph = {next_wait}, .mount = mount};
+    struct meta_lock want = call->lock;
+    int r;
+
+    want.ticket = ++mount->locks.next_ticket;
+    r = lock_table_request(&file->table, &want, call->lock_wait, &graph.graph);
+    if (r == LOCK_WAITS) {
+        lock_in_line(call, want.ticket);
+        own_grant(mount, file); /* it may have given up a flock */
+        return;
+    }
+    own_grant(mount, file);
+    call->lock_step = LOCK_STEP_NONE;
+    fs_call_finish(call, r);
+}
+
+static void own_test(struct fs_call *call)
+{
+    const struct file_locks *file = lock_file(call->mount, call->ino, false);
+    const struct meta_lock *holder =
+        file != NULL ? lock_table_holder(&file->table, &call->lock) : NULL;
+
+    call->lock = holder != NULL ? *holder : (struct meta_lock){.type = META_LOCK_NONE};
+    fs_call_finish(call, 0);
+}
+
+/* ---- giving up ---- */
+
+void lock_given_up(struct fs_call *call)
+{
+    call->lock_step = LOCK_STEP_NONE;
+    if (call->op == FS_FLUSH && call->lock_error == 0) {
+        call->lock_gone = true;
+        fs_call_start(call);
+    } else {
+        fs_call_finish(call, call->lock_error);
+    }
+}
+
+void lock_flushed(struct fs_call *call, int status)
+{
+    call->lock_error = call->op == FS_FLUSH ? status : 0;
+    lock_ask(call);
+}
+
+/* What was written under the lock is there for whoever has it next. */
+static void give_up(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+    struct inode *inode = inode_find(mount, call->ino);
+
+    if (!owner_has(mount, call->ino, &call->lock)) {
+        lock_given_up(call);
+    } else if (mount->locks.mode == LOCKS_OWN) {
+        own_give_up(mount, call->ino, &call->lock);
+        lock_given_up(call);
+    } else if (inode != NULL && inode_pending(inode)) {
+        call->lock_step = LOCK_STEP_FLUSHING;
+        flush_wait(call, inode);
+    } else {
+        lock_ask(call);
+    }
+}
+
+bool lock_close(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    call->lock.type = META_LOCK_NONE;
+    call->lock.from = 0;
+    call->lock.to = LOCK_TO_THE_END;
+    if (call->lock_gone || !owner_has(mount, call->ino, &call->lock)) {
+        return false;
+    }
+    if (mount->locks.mode == LOCKS_BEGINNING || mount->locks.mode == LOCKS_TELLING) {
+        lock_queue(call, false);
+    } else {
+        give_up(call);
+    }
+    return true;
+}
+
+/* For nobody who waits. */
+static void give_up_all(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
+{
+    struct meta_lock lock = *owner;
+
+    lock.type = META_LOCK_NONE;
+    lock.from = 0;
+    lock.to = LOCK_TO_THE_END;
+    if (mount->locks.mode != LOCKS_OWN) {
+        lock_send(mount, ino, &lock);
+    }
+    own_give_up(mount, ino, &lock);
+}
+
+void lock_release(struct mount *mount, uint64_t ino, uint64_t owner)
+{
+    const struct meta_lock lock = {.owner = owner, .flock = true};
+
+    if (owner_has(mount, ino, &lock)) {
+        give_up_all(mount, ino, &lock);
+    }
+}
+
+void lock_file_closed(struct mount *mount, uint64_t ino)
+{
+    struct file_locks *file;
+
+    while ((file = lock_file(mount, ino, false)) != NULL && file->table.items[0].ticket == 0) {
+        give_up_all(mount, ino, &file->table.items[0]);
+    }
+}
+
+/* ---- calls ---- */
+
+static bool nothing_known(const struct mount *mount)
+{
+    return mount->locks.files.count == 0 && list_empty(&mount->locks.ops) &&
+           list_empty(&mount->locks.in_line);
+}
+
+static void sent_start(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    if (call->op == FS_LOCK_TEST) {
+        lock_ask_test(call);
+    } else if (call->lock.type == META_LOCK_NONE) {
+        give_up(call);
+    } else if (coherence_epoch(mount) != mount->locks.refused_epoch && nothing_known(mount)) {
+        lock_begin_own(mount);
+        lock_queue(call, false);
+    } else {
+        lock_ask(call);
+    }
+}
+
+/* While nobody hears us, the session may have expired, and others may have what we would grant. */
+static bool session_lives(const struct mount *mount)
+{
+    return mount->meta.session != 0 && env_now(mount->env) < mount->meta.lease_until_ns;
+}
+
+void lock_start(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    switch (mount->locks.mode) {
+    case LOCKS_SENT:
+        sent_start(call);
+        return;
+    case LOCKS_OWN:
+        if (!session_lives(mount)) {
+            lock_queue(call, true);
+        } else if (call->op == FS_LOCK_TEST) {
+            own_test(call);
+        } else {
+            own_start(call);
+        }
+        return;
+    case LOCKS_BEGINNING:
+    case LOCKS_TELLING:
+        lock_queue(call, false);
+        return;
+    }
+}
+
+void lock_cancel(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+    struct file_locks *file = lock_file(mount, call->ino, false);
+
+    if (call->lock_step == LOCK_STEP_PAGES) {
+        return; /* it has the lock, and its answer in a moment */
+    }
+    lock_abandon(call);
+    if (call->lock_step == LOCK_STEP_IN_LINE && mount->locks.mode == LOCKS_OWN && file != NULL) {
+        lock_table_cancel(&file->table, call->lock_ticket);
+        own_grant(mount, file);
+    }
+    if (call->op == FS_FLUSH && call->lock_step != LOCK_STEP_SENT) {
+        give_up_all(mount, call->ino, &call->lock);
+    }
+    list_remove(&call->node);
+    call->lock_step = LOCK_STEP_NONE;
+    call->waiting_flush = false;
+    fs_call_finish(call, -EINTR);
+}
+
+/* ---- who decides ---- */
+
+void lock_tell(struct mount *mount, void (*done)(struct mount *mount))
+{
+    mount->locks.told = done;
+    if (mount->locks.mode == LOCKS_OWN && mount->meta.session == 0) {
+        lock_session_lost(mount);
+    }
+    if (mount->locks.mode == LOCKS_OWN) {
+        lock_tell_all(mount);
+    } else if (mount->locks.mode == LOCKS_SENT) {
+        mount->locks.told = NULL;
+        done(mount);
+    }
+}
+
+void lock_tell_no_more(struct mount *mount)
+{
+    mount->locks.told = NULL;
+}
+
+/* Whoever had a lock of it relied on nobody else writing: that is not so any more. */
+static void lose_file(struct mount *mount, struct file_locks *file)
+{
+    struct inode *inode = inode_find(mount, file->ino);
+
+    LOG_WARN(mount->env, "lock",
+             "locks are lost with the session: programs that have the file open get EIO "
+             "ino=%" PRIu64,
+             file->ino);
+    if (inode != NULL) {
+        inode->locks_lost = true;
+        inode->write_error = inode_pending(inode) ? -EIO : inode->write_error;
+        fs_call_drop_dirty(mount, inode);
+    }
+}
+
+void lock_session_lost(struct mount *mount)
+{
+    struct list_node *node;
+    struct map_slot *slot;
+    size_t at = 0;
+
+    while ((slot = map_next(&mount->locks.files, &at)) != NULL) {
+        struct file_locks *file = slot->value;
+
+        if (file->table.count > 0 && file->table.items[0].ticket == 0) {
+            lose_file(mount, file);
+        }
+        lock_table_deinit(&file->table);
+        mem_free(file);
+    }
+    map_deinit(&mount->locks.files);
+    mount->locks.mode = LOCKS_SENT;
+    while ((node = list_pop_front(&mount->locks.in_line)) != NULL) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        lock_forget_question(call);
+        lock_queue(call, true);
+    }
+    lock_run_queue(mount);
+    if (mount->locks.told != NULL) {
+        lock_tell(mount, mount->locks.told);
+    }
+}
+
+void lock_init(struct mount *mount)
+{
+    list_init(&mount->locks.ops);
+    list_init(&mount->locks.queue);
+    list_init(&mount->locks.in_line);
+    mount->locks.ask_timer.fire = on_ask_due;
+    mount->locks.retry_timer.fire = on_retry;
+}
+
+void lock_deinit(struct mount *mount)
+{
+    struct map_slot *slot;
+    size_t at = 0;
+
+    env_timer_stop(mount->env, &mount->locks.ask_timer);
+    env_timer_stop(mount->env, &mount->locks.retry_timer);
+    while ((slot = map_next(&mount->locks.files, &at)) != NULL) {
+        struct file_locks *file = slot->value;
+
+        lock_table_deinit(&file->table);
+        mem_free(file);
+    }
+    map_deinit(&mount->locks.files);
+}

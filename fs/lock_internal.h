@@ -1,0 +1,42 @@
+#pragma once
+/* lock_internal: shared by fs/lock*.c. */
+#include "fs/lock.h"
+
+/* What this mount holds of one file, with session 0. Exists while there is any. */
+struct file_locks {
+    uint64_t ino;
+    struct lock_table table;
+};
+
+/* ---- lock.c ---- */
+struct file_locks *lock_file(struct mount *mount, uint64_t ino, bool create);
+/* Frees it when it is empty. */
+void lock_file_put(struct mount *mount, struct file_locks *file);
+/* This is held from now on, or given up. */
+void lock_note(struct mount *mount, uint64_t ino, const struct meta_lock *lock);
+/* Waits until the mode has changed; `retry`: or for a moment. */
+void lock_queue(struct fs_call *call, bool retry);
+void lock_run_queue(struct mount *mount);
+/* The file may have changed while somebody else had it: `attr` is how it is now. Finishes the call,
+ * which has its lock. */
+void lock_held(struct fs_call *call, struct slice attr);
+/* Given up, as the call wanted. */
+void lock_given_up(struct fs_call *call);
+void lock_in_line(struct fs_call *call, uint64_t ticket);
+
+/* ---- lock_ask.c ---- */
+/* Asks the service for call->lock, or gives it up. */
+void lock_ask(struct fs_call *call);
+/* The same for nobody: what is given up, or put back. */
+void lock_send(struct mount *mount, uint64_t ino, const struct meta_lock *lock);
+void lock_ask_test(struct fs_call *call);
+/* The answer does not matter any more. */
+void lock_forget_question(struct fs_call *call);
+/* Nobody waits for the answer any more: what it grants is given back. */
+void lock_abandon(struct fs_call *call);
+/* Is a lock of that owner on its way? */
+bool lock_is_asked(const struct mount *mount, uint64_t ino, const struct meta_lock *owner);
+/* We decide from now on, if the service agrees. */
+void lock_begin_own(struct mount *mount);
+void lock_tell_all(struct mount *mount);
+void lock_ask_turns(struct mount *mount);
