@@ -22,8 +22,8 @@ struct schema_reader {
     bool failed; /* sticky */
 };
 
-/* Begins at the front of `bytes`, which are borrowed. No bytes may have no address: nothing is added
- * to it then. */
+/* Begins at the front of `bytes`, which are borrowed. No bytes may have no address: nothing is
+ * added to it then. */
 static inline struct schema_reader schema_reader_make(struct slice bytes)
 {
     return (struct schema_reader){bytes.data, bytes.size > 0 ? bytes.data + bytes.size : bytes.data,

@@ -2,12 +2,13 @@
  * store_delete:
  *
  *     FIND --> FOUND (next id) ... --> WAIT (tombstones durable) --> finish
- *                                        then OPEN --> READ --> PUNCH ... --> CLOSE   (large records)
+ *                                        then OPEN --> READ --> PUNCH ... --> CLOSE   (large
+ * records)
  *
  * Punching comes after the answer and may be lost in a crash: cleaning finds the space later. It
  * cannot be undone, so the index is not believed where the record is: its header must say the same.
- * Only whole 4 KiB blocks of the stored bytes are given back; header and checksums stay, so that a scan
- * of the segment can step over the record.
+ * Only whole 4 KiB blocks of the stored bytes are given back; header and checksums stay, so that a
+ * scan of the segment can step over the record.
  */
 #include "base/assert.h"
 #include "base/err.h"

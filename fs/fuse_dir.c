@@ -108,8 +108,8 @@ static bool add_records(struct bridge_call *bc, struct buf *out)
     struct dir_handle *dir = bc->dir;
 
     while (dir->at < dir->records.size) {
-        struct schema_reader reader =
-            schema_reader_make(slice_make(dir->records.data + dir->at, dir->records.size - dir->at));
+        struct schema_reader reader = schema_reader_make(
+            slice_make(dir->records.data + dir->at, dir->records.size - dir->at));
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
         struct meta_dirent dirent;
 

@@ -114,8 +114,7 @@ static int64_t punch(struct env_io *io)
 static int64_t change_name(struct fuzz_disk *disk, struct env_io *io)
 {
     struct env_file *file = fuzz_disk_file(disk, io->path);
-    struct env_file *other =
-        io->type == ENV_IO_RENAME ? fuzz_disk_file(disk, io->new_path) : NULL;
+    struct env_file *other = io->type == ENV_IO_RENAME ? fuzz_disk_file(disk, io->new_path) : NULL;
 
     if (file == NULL) {
         return -ENOENT;

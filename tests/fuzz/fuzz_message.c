@@ -199,8 +199,8 @@ static void run_raft(struct slice bytes)
     cleanup(buf_deinit) struct buf once = {0};
     cleanup(buf_deinit) struct buf twice = {0};
 
-    if (reader.failed || raft_message_decode(&message, body, schema_reader_rest(&reader),
-                                             entries) < 0) {
+    if (reader.failed ||
+        raft_message_decode(&message, body, schema_reader_rest(&reader), entries) < 0) {
         return;
     }
     raft_message_encode(&message, &once, &twice);
@@ -325,8 +325,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size > 0) {
         /* An empty message has no bytes, and no address. */
-        decoders[data[0] % ARRAY_SIZE(decoders)].run(
-            size > 1 ? slice_make(data + 1, size - 1) : (struct slice){0});
+        decoders[data[0] % ARRAY_SIZE(decoders)].run(size > 1 ? slice_make(data + 1, size - 1)
+                                                              : (struct slice){0});
     }
     return 0;
 }

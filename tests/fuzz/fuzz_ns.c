@@ -125,8 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         put_record(&world);
     }
     reload(&world);
-    for (unsigned i = 0;
-         i < REQUESTS_MAX && input.left > 0 && world.array.count < STATE_MAX; i++) {
+    for (unsigned i = 0; i < REQUESTS_MAX && input.left > 0 && world.array.count < STATE_MAX; i++) {
         execute(&world);
         ask(&world);
     }

@@ -11,12 +11,9 @@
 
 #define DIR "/l"
 
-static const char *const names[] = {"/l/log-0000000000000001",
-                                    "/l/log-0000000000000002",
-                                    "/l/log-0000000000000003",
-                                    "/l/repair",
-                                    "/l/spare-0000000000000001",
-                                    "/l/log-ffffffffffffffff"};
+static const char *const names[] = {"/l/log-0000000000000001",   "/l/log-0000000000000002",
+                                    "/l/log-0000000000000003",   "/l/repair",
+                                    "/l/spare-0000000000000001", "/l/log-ffffffffffffffff"};
 
 struct world {
     struct fuzz_disk disk;
@@ -172,8 +169,8 @@ void fuzz_seeds(void)
     static struct world world;
 
     fuzz_crc = 0x01010101;
-    world.config = (struct raft_log_config){
-        .dir = DIR, .node_id = 3, .segment_bytes = RAFT_LOG_SEGMENT_MIN};
+    world.config =
+        (struct raft_log_config){.dir = DIR, .node_id = 3, .segment_bytes = RAFT_LOG_SEGMENT_MIN};
     fuzz_disk_init(&world.disk);
     open_log(&world);
     save(&world, "empty", 0);

@@ -17,12 +17,9 @@
 #define CHUNKS      4
 #define OUR_SESSION UINT64_C(0x5e55100000000000)
 
-static const char *const names[] = {"/s/MANIFEST",
-                                    "/s/segment-00000001",
-                                    "/s/segment-00000002",
-                                    "/s/segment-00000003",
-                                    "/s/table-0000000000000001",
-                                    "/s/table-0000000000000002"};
+static const char *const names[] = {
+    "/s/MANIFEST",         "/s/segment-00000001",       "/s/segment-00000002",
+    "/s/segment-00000003", "/s/table-0000000000000001", "/s/table-0000000000000002"};
 
 struct world {
     struct fuzz_disk disk;

@@ -166,8 +166,8 @@ void fuzz_seeds(void)
                                           {"overflow", 3, 3000, 4, 2},
                                           {"deep", 90, 2, 400, 0},
                                           {"removed", 60, 40, 300, 3}};
-    static const uint8_t changes[] = {0x84, 'a', 0, 0, 0, 40,   0,    0x80, 0xf0, 0x26, 3,
-                                      'x',  'y', 'z', 0xa0, 0x0f, 0x81, 0,    0xf0, 0x26};
+    static const uint8_t changes[] = {0x84, 'a', 0,   0,   0,    40,   0,    0x80, 0xf0, 0x26,
+                                      3,    'x', 'y', 'z', 0xa0, 0x0f, 0x81, 0,    0xf0, 0x26};
 
     for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
         cleanup(buf_deinit) struct buf bytes = {0};
