@@ -151,6 +151,9 @@ static int report(struct store_get *get, int r)
     if (r != -ERR_CORRUPT && r != -EIO) {
         return r;
     }
+    if (get->quiet) {
+        return -ERR_CORRUPT;
+    }
     get->store->corrupt_found++;
     LOG_WARN(get->store->env, "chunk",
              "copy is damaged, readers go elsewhere session=%" PRIu64 " seq=%" PRIu64

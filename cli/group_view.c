@@ -122,7 +122,7 @@ static void correct(struct group_view *view, struct ask_group *asks)
         return;
     }
     drop_removed(view, buf_slice(&copy));
-    reader = schema_reader_make(copy);
+    reader = schema_reader_make(buf_slice(&copy));
     while (next_member(&reader, &member)) {
         if (view->count < GROUP_VIEW_MAX && view_of(view, member.id) == NULL) {
             add(view, asks, member.id, member.address);

@@ -64,7 +64,9 @@
     X(manifest_table, MANIFEST_TABLE)                                                              \
     X(manifest_segment, MANIFEST_SEGMENT)                                                          \
     X(raft_wire, RAFT_WIRE)                                                                        \
-    X(raft_snapshot_wire, RAFT_SNAPSHOT_WIRE)
+    X(raft_snapshot_wire, RAFT_SNAPSHOT_WIRE)                                                      \
+    X(chunk_verify_request, CHUNK_VERIFY_REQUEST)                                                  \
+    X(chunk_verify_reply, CHUNK_VERIFY_REPLY)
 
 #define FILL_u8(i)                    (uint8_t)(i)
 #define FILL_u16(i)                   (uint16_t)((i)*300)

@@ -472,7 +472,7 @@ static void do_settle(struct world *world)
     if (rng_percent(&world->rng, 50)) {
         rng_percent(&world->rng, 50) ? do_commit(world) : do_setattr(world);
     }
-    reader = schema_reader_make(extents);
+    reader = schema_reader_make(buf_slice(&extents));
     while (reader.at < reader.end) {
         cleanup(buf_deinit) struct buf one = {0};
         struct meta_extent extent;
@@ -736,7 +736,7 @@ static void check_inodes(struct world *world, unsigned files)
         request.ino = reply->value;
         buf_clear(&data);
         buf_append_slice(&data, reply->data);
-        reader = schema_reader_make(data);
+        reader = schema_reader_make(buf_slice(&data));
         for (; reader.at < reader.end; seen++) {
             check_ahead(world, schema_read_bytes(&reader, META_BODY_MAX));
         }

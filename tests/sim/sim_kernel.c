@@ -547,7 +547,7 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
 
         r = ask(&waiting, kernel);
         end = waiting.call.end;
-        reader = schema_reader_make(waiting.out);
+        reader = schema_reader_make(buf_slice(&waiting.out));
         while (r == 0 && reader.at < reader.end) {
             if (meta_dirent_decode(&listing.dirent, schema_read_bytes(&reader, META_BODY_MAX)) <
                 0) {
