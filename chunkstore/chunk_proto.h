@@ -114,8 +114,8 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
     F(u32,   max,         0,                       1)       \
     F(bool,  repair,      0,                       1)
 /* Reads the chunks of the partition at or behind {session, seq} and holds them against their
- * checksums: at most `max` of them (0 = CHUNK_VERIFY_MAX), and about 8 MiB. repair: a damaged one is
- * pulled from another owner, as when a reader finds it; else nothing is changed. */
+ * checksums: at most `max` of them (0 = CHUNK_VERIFY_MAX), and about 8 MiB. repair: a damaged one
+ * is pulled from another owner, as when a reader finds it; else nothing is changed. */
 
 #define CHUNK_VERIFY_REPLY(F)                               \
     F(bool,  last,        0,                       1)       \

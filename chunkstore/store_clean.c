@@ -64,6 +64,9 @@ static void read_window(struct store_job *job, size_t size)
 /* merged: offset in the window where the record begins. */
 static struct slice at_record(const struct store_job *job)
 {
+    if (job->window.size == 0) {
+        return (struct slice){0}; /* nothing was read yet: there is no address to add to */
+    }
     return slice_make(job->window.data + job->merged, job->window.size - job->merged);
 }
 
