@@ -210,6 +210,9 @@ static void on_asked(struct meta_call *meta)
     struct lock_op *op = container_of(meta, struct lock_op, meta);
     struct fs_call *call = op_end(op);
 
+    if (meta->status == -EIO && !op->sure) {
+        give_back(op->mount, op->ino, &op->lock); /* out of patience: it may be granted still */
+    }
     if (call != NULL) {
         take_answer(call, meta);
     } else {
@@ -320,12 +323,30 @@ void lock_ask_turns(struct mount *mount)
 
 /* ---- who decides ---- */
 
+static void on_not_begun(struct meta_call *meta)
+{
+    struct lock_op *op = container_of(meta, struct lock_op, meta);
+
+    op_end(op);
+    mem_free(op);
+}
+
+static void send_local(struct mount *mount, uint32_t on, void (*done)(struct meta_call *call))
+{
+    struct lock_op *op = op_new(mount, NULL, 0, &(struct meta_lock){0});
+
+    op_send(op, (struct meta_request){.op = META_LOCK_LOCAL, .count = on}, done);
+}
+
 static void on_begun(struct meta_call *meta)
 {
     struct lock_op *op = container_of(meta, struct lock_op, meta);
     struct mount *mount = op->mount;
     bool agreed = meta->status == 0;
 
+    if (meta->status == -EIO) {
+        send_local(mount, 0, on_not_begun); /* out of patience: it may agree still */
+    }
     op_end(op);
     mem_free(op);
     if (mount->locks.mode != LOCKS_BEGINNING) {
@@ -341,10 +362,8 @@ static void on_begun(struct meta_call *meta)
 
 void lock_begin_own(struct mount *mount)
 {
-    struct lock_op *op = op_new(mount, NULL, 0, &(struct meta_lock){0});
-
     mount->locks.mode = LOCKS_BEGINNING;
-    op_send(op, (struct meta_request){.op = META_LOCK_LOCAL, .count = 1}, on_begun);
+    send_local(mount, 1, on_begun);
 }
 
 static void on_all_told(struct meta_call *meta)
@@ -392,7 +411,6 @@ static void tell_file(struct mount *mount, struct file_locks *file)
 
 void lock_tell_all(struct mount *mount)
 {
-    struct lock_op *op;
     struct map_slot *slot;
     size_t at = 0;
 
@@ -402,6 +420,5 @@ void lock_tell_all(struct mount *mount)
         tell_file(mount, slot->value);
     }
     tell_line(mount);
-    op = op_new(mount, NULL, 0, &(struct meta_lock){0});
-    op_send(op, (struct meta_request){.op = META_LOCK_LOCAL, .count = 0}, on_all_told);
+    send_local(mount, 0, on_all_told);
 }

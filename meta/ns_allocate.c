@@ -92,6 +92,27 @@ bool reservations_free(struct ns *ns, struct inode *inode, unsigned *budget)
     return true;
 }
 
+uint64_t range_of_a_step(struct ns *ns, const struct inode *inode, uint64_t from, uint64_t to)
+{
+    uint64_t data_to = from, reserved_to = from;
+    struct extent extent;
+    struct range range;
+    unsigned i;
+
+    for (i = 0; inode->r.data_id != 0 && i < META_FREE_STEP_EXTENTS &&
+                extent_at(ns, inode->r.data_id, data_to, &extent) && extent.offset < to;
+         i++) {
+        data_to = extent_end(&extent);
+    }
+    to = i == META_FREE_STEP_EXTENTS ? min_u64(to, data_to) : to;
+    for (i = 0; inode->r.reserved != 0 && i < META_FREE_STEP_EXTENTS &&
+                reservation_at(ns, inode->ino, reserved_to, &range) && range.from < to;
+         i++) {
+        reserved_to = range.to;
+    }
+    return i == META_FREE_STEP_EXTENTS ? min_u64(to, reserved_to) : to;
+}
+
 /* Adds one where nothing is, and lets those that it touches become one with it. */
 static void add_reservation(struct ns *ns, struct inode *inode, struct range range)
 {
@@ -150,21 +171,14 @@ static bool next_unreserved(struct ns *ns, const struct inode *inode, struct ran
     return false;
 }
 
-/* Looks at no more gaps than the budget allows: *io_to comes down to where that ended. The bytes
- * that would have to be reserved; with `apply`, they are. */
-static uint64_t reserve(struct ns *ns, struct inode *inode, uint64_t from, uint64_t *io_to,
-                        bool apply)
+/* The bytes that would have to be reserved; with `apply`, they are. */
+static uint64_t reserve(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to, bool apply)
 {
-    unsigned budget = META_FREE_STEP_EXTENTS;
     uint64_t needed = 0;
     struct range gap, piece;
 
-    while (next_gap(ns, inode, from, *io_to, &gap)) {
+    while (next_gap(ns, inode, from, to, &gap)) {
         while (next_unreserved(ns, inode, gap, &piece)) {
-            if (budget-- == 0) {
-                *io_to = piece.from;
-                return needed;
-            }
             needed += piece.to - piece.from;
             if (apply) {
                 add_reservation(ns, inode, piece);
@@ -195,18 +209,13 @@ static void punch_inline(struct ns *ns, struct inode *inode, uint64_t from, uint
     inode_set_content(ns, inode, arena_copy(&ns->arena, buf_slice(&bytes)));
 }
 
-/* *io_to comes down when there is too much for one step. */
-static void punch(struct ns *ns, struct inode *inode, uint64_t from, uint64_t *io_to)
+static void punch(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to)
 {
-    unsigned budget = META_FREE_STEP_EXTENTS;
-    struct extent left;
+    unsigned budget = UINT32_MAX;
     uint64_t freed = 0;
 
-    punch_inline(ns, inode, from, *io_to);
-    if (!extents_punch(ns, inode->r.data_id, from, *io_to, &budget, &freed) &&
-        extent_at(ns, inode->r.data_id, from, &left)) {
-        *io_to = left.offset;
-    }
+    punch_inline(ns, inode, from, to);
+    extents_punch(ns, inode->r.data_id, from, to, &budget, &freed);
     inode_account(ns, inode, 0, freed);
 }
 
@@ -250,19 +259,19 @@ int ns_fallocate(struct ns *ns)
     if (r < 0) {
         return r;
     }
-    to = request->offset + request->size;
+    to = range_of_a_step(ns, &inode, request->offset, request->offset + request->size);
     if ((request->mode & META_ALLOCATE_PUNCH) == 0 && request->stamp_space != 0 &&
-        ns->volume.reserved_bytes + reserve(ns, &inode, request->offset, &to, false) >=
+        ns->volume.reserved_bytes + reserve(ns, &inode, request->offset, to, false) >=
             request->stamp_space) {
         return -ENOSPC;
     }
     if ((request->mode & (META_ALLOCATE_PUNCH | META_ALLOCATE_ZERO)) != 0) {
-        punch(ns, &inode, request->offset, &to);
+        punch(ns, &inode, request->offset, to);
     }
     if ((request->mode & META_ALLOCATE_PUNCH) != 0) {
         reservations_cut(ns, &inode, request->offset, to);
     } else {
-        reserve(ns, &inode, request->offset, &to, true);
+        reserve(ns, &inode, request->offset, to, true);
     }
     if ((request->mode & (META_ALLOCATE_PUNCH | META_ALLOCATE_KEEP_SIZE)) == 0) {
         inode.r.size = max_u64(inode.r.size, to);

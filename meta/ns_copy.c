@@ -128,6 +128,9 @@ int ns_copy_range(struct ns *ns)
     size = source(&copy)->r.size;
     copy.length = request->offset < size ? min_u64(request->size, size - request->offset) : 0;
     if (copy.length > 0) {
+        copy.length =
+            range_of_a_step(ns, &copy.to, request->offset2, request->offset2 + copy.length) -
+            request->offset2;
         r = find_parts(ns, &copy);
         if (r == 0 && !covers_inline(&copy)) {
             r = -EOPNOTSUPP;

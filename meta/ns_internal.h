@@ -138,6 +138,9 @@ int must_check ns_extents(struct ns *ns);
 void reservations_cut(struct ns *ns, struct inode *inode, uint64_t from, uint64_t to);
 /* All of them; at most *budget. False when some are left. */
 bool reservations_free(struct ns *ns, struct inode *inode, unsigned *budget);
+/* One log entry changes at most so much of the file: up to where in [from, to), and beyond `from`,
+ * there are few enough extents and reservations. */
+uint64_t range_of_a_step(struct ns *ns, const struct inode *inode, uint64_t from, uint64_t to);
 int must_check ns_fallocate(struct ns *ns);
 int must_check ns_seek(struct ns *ns);
 

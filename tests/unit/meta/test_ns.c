@@ -551,25 +551,6 @@ static void test_given_up_chunk(void **state)
     teardown(&f);
 }
 
-/* Proposed together, each with the space that was free before all of them. */
-static void test_reservations_share_space(void **state)
-{
-    struct meta_request allocate = {
-        .op = META_FALLOCATE, .size = MiB(600), .stamp_space = GiB(1) + 1};
-    struct fixture f;
-
-    (void)state;
-    setup(&f);
-    for (unsigned i = 0; i < 2; i++) {
-        char name[] = {'a', (char)('0' + i), '\0'};
-
-        assert_int_equal(make(&f, META_CREATE, name, 0644, &allocate.ino), 0);
-        assert_int_equal(apply(&f, allocate), i == 0 ? 0 : -ENOSPC);
-    }
-    assert_int_equal(f.ns.volume.reserved_bytes, MiB(600));
-    teardown(&f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,7 +568,6 @@ int main(void)
         cmocka_unit_test(test_reserved_inos),
         cmocka_unit_test(test_reserved_once),
         cmocka_unit_test(test_given_up_chunk),
-        cmocka_unit_test(test_reservations_share_space),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
