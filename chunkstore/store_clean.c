@@ -167,7 +167,7 @@ static int look_at_record(struct store_job *job)
         return 1;
     }
     r = record_head_decode(&job->head, job->segment->salt, job->position, bytes);
-    if (r < 0) {
+    if (r < 0 || !segment_may_hold(job->segment, &job->head)) {
         step_over(job, align); /* damaged: if the index points here, reads report it */
         return 1;
     }

@@ -128,7 +128,7 @@ static bool record_is_there(struct store_punch *punch, const struct index_entry 
     punch->head.size = (size_t)punch->io.result;
     return record_head_decode(&head, punch->segment->salt, entry_offset(entry),
                               buf_slice(&punch->head)) == 0 &&
-           record_head_is(&head, entry);
+           segment_may_hold(punch->segment, &head) && record_head_is(&head, entry);
 }
 
 static void punch_range(struct store_punch *punch, const struct index_entry *entry)

@@ -44,6 +44,12 @@ static inline bool entry_live(const struct index_entry *entry)
     return entry->segment != 0;
 }
 
+/* Its size says of which class it is; in a segment of the other it would end elsewhere. */
+static inline bool segment_may_hold(const struct segment *segment, const struct record_head *head)
+{
+    return record_class(head->stored_length) == segment->class;
+}
+
 /* Does a record with this head belong to the entry? */
 bool record_head_is(const struct record_head *head, const struct index_entry *entry);
 uint64_t entry_record_bytes(const struct index_entry *entry);

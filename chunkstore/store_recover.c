@@ -133,7 +133,7 @@ static int scan_headers(struct replay *replay, struct segment *segment, uint64_t
             return r;
         }
         r = record_head_decode(&head, segment->salt, offset, bytes);
-        if (r == 0) {
+        if (r == 0 && segment_may_hold(segment, &head)) {
             struct replay_record record = make_record(&head, segment, offset, bytes);
 
             if (gap != 0 && head.synced > gap) {

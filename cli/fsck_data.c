@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #define VERIFY_TIMEOUT  (60 * NS_PER_S) /* 8 MiB of a disk that others use too */
+#define FIRST_TIMEOUT   (10 * NS_PER_S) /* is there anybody? The others wait meanwhile */
 #define VERIFY_TRIES    20              /* while a server is busy with others */
 #define BUSY_PAUSE_MS   500
 #define REPAIR_WAIT_NS  (60 * NS_PER_S) /* for all that is to be repaired */
@@ -23,6 +24,7 @@ struct reader {
     struct buf body;
     uint64_t ready_ns; /* not before: the rate */
     unsigned tries;
+    bool heard; /* it has answered */
     bool done;
 };
 
@@ -57,7 +59,7 @@ static void start(struct data_check *check, struct reader *reader)
     buf_clear(&reader->body);
     chunk_verify_request_encode(&reader->next, &reader->body);
     ask_start(check->group, &reader->ask, reader->info->address, CHUNK_VERIFY,
-              buf_slice(&reader->body), VERIFY_TIMEOUT);
+              buf_slice(&reader->body), reader->heard ? VERIFY_TIMEOUT : FIRST_TIMEOUT);
 }
 
 /* Also of partitions that it does not own (any more): it may be the only one that has a chunk. */
@@ -109,6 +111,7 @@ static int finish(struct data_check *check, struct reader *reader)
     }
     if (r == 0) {
         reader->tries = 0;
+        reader->heard = true;
         take_reply(check, reader, &reply);
     }
     ask_free(&reader->ask);
@@ -229,7 +232,7 @@ static void await_repairs(struct data_check *check)
 
     while (data_check_left(check) > 0 && now(check) < deadline) {
         pause_ms(REPAIR_PAUSE_MS);
-        for (size_t i = 0; i < check->damage_count; i++) {
+        for (size_t i = 0; i < check->damage_count && now(check) < deadline; i++) {
             struct data_damage *damage = &check->damages[i];
 
             damage->repaired = damage->repaired || is_whole(check, damage);

@@ -1,5 +1,6 @@
 #include "meta/record.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 
 SCHEMA_IMPLEMENT(record_volume, RECORD_VOLUME)
@@ -129,12 +130,14 @@ static size_t key_size(char letter)
     case 'V':
         return 1;
     case 'I':
+    case 'L':
     case 'O':
     case 'S':
         return 9;
     case 'E':
     case 'F':
     case 'J':
+    case 'K':
     case 'R':
     case 'U':
         return 17;
@@ -142,6 +145,7 @@ static size_t key_size(char letter)
     case 'X':
         return 18;
     case 'G':
+    case 'W':
         return 25;
     default:
         return 0;
@@ -151,6 +155,14 @@ static size_t key_size(char letter)
 bool record_key_is(struct slice key, char letter)
 {
     return key.size > 0 && key.data[0] == (uint8_t)letter && key.size == key_size(letter);
+}
+
+struct slice record_slice(const struct record_key *key)
+{
+    struct slice slice = slice_make(key->bytes, key->size);
+
+    ASSERT(record_key_is(slice, (char)key->bytes[0])); /* a new letter is in key_size */
+    return slice;
 }
 
 bool record_key_same_group(struct slice key, char letter, uint64_t first)

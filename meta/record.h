@@ -34,10 +34,8 @@ struct record_key {
     uint8_t size;
 };
 
-static inline struct slice record_slice(const struct record_key *key)
-{
-    return slice_make(key->bytes, key->size);
-}
+/* Borrowed from `key`. */
+struct slice record_slice(const struct record_key *key);
 
 struct record_key record_key_map(void);
 struct record_key record_key_dentry(uint64_t dir, uint64_t hash, uint8_t n);

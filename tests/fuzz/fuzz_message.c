@@ -66,7 +66,8 @@
     X(raft_wire, RAFT_WIRE)                                                                        \
     X(raft_snapshot_wire, RAFT_SNAPSHOT_WIRE)                                                      \
     X(chunk_verify_request, CHUNK_VERIFY_REQUEST)                                                  \
-    X(chunk_verify_reply, CHUNK_VERIFY_REPLY)
+    X(chunk_verify_reply, CHUNK_VERIFY_REPLY)                                                      \
+    X(meta_lock, META_LOCK_RECORD)
 
 #define FILL_u8(i)                    (uint8_t)(i)
 #define FILL_u16(i)                   (uint16_t)((i)*300)
