@@ -36,7 +36,7 @@ void *arena_alloc(struct arena *arena, size_t size)
     void *at;
 
     size = round_up(size, _Alignof(max_align_t));
-    if (size > (size_t)(arena->end - arena->at)) {
+    if (arena->newest == NULL || size > (size_t)(arena->end - arena->at)) {
         add_block(arena, max_u64(size, ARENA_BLOCK_BYTES));
     }
     at = arena->at;

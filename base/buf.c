@@ -21,7 +21,7 @@ uint8_t *buf_reserve(struct buf *buf, size_t extra)
         buf->capacity = need < 64 ? 64 : need + need / 2;
         buf->data = mem_realloc(buf->data, buf->capacity);
     }
-    return buf->data + buf->size;
+    return buf->size > 0 ? buf->data + buf->size : buf->data; /* which may be NULL */
 }
 
 void buf_append(struct buf *buf, const void *data, size_t size)

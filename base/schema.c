@@ -36,7 +36,9 @@ struct slice schema_read_bytes(struct schema_reader *reader, uint64_t max)
         reader->failed = true;
         return (struct slice){0};
     }
-    reader->at += size;
+    if (size > 0) {
+        reader->at += size;
+    }
     return bytes;
 }
 

@@ -22,6 +22,20 @@ struct schema_reader {
     bool failed; /* sticky */
 };
 
+/* Begins at the front of `bytes`, which are borrowed. No bytes may have no address: nothing is
+ * added to it then. */
+static inline struct schema_reader schema_reader_make(struct slice bytes)
+{
+    return (struct schema_reader){bytes.data, bytes.size > 0 ? bytes.data + bytes.size : bytes.data,
+                                  false};
+}
+
+/* What has not been read yet. */
+static inline struct slice schema_reader_rest(const struct schema_reader *reader)
+{
+    return (struct slice){reader->at, (size_t)(reader->end - reader->at)};
+}
+
 uint64_t schema_read_uint(struct schema_reader *reader, uint64_t max);
 struct slice schema_read_bytes(struct schema_reader *reader, uint64_t max);
 void schema_write_uint(struct buf *out, uint64_t value);
@@ -84,7 +98,7 @@ void schema_print_bytes(struct buf *out, const char *name, struct slice bytes);
     }                                                                                              \
     int name##_decode(struct name *out_message, struct slice bytes)                                \
     {                                                                                              \
-        struct schema_reader reader = {bytes.data, bytes.data + bytes.size, false};                \
+        struct schema_reader reader = schema_reader_make(bytes);                                   \
         uint64_t field_count = schema_read_uint(&reader, 255);                                     \
         struct name message = {0};                                                                 \
         TABLE(SCHEMA_DECODE)                                                                       \

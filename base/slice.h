@@ -33,6 +33,15 @@ static inline bool slice_equal(struct slice a, struct slice b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+/* `to` has room for all of them. Nothing is read when there are none: memcpy may not be given NULL.
+ */
+static inline void slice_copy(void *to, struct slice bytes)
+{
+    if (bytes.size > 0) {
+        memcpy(to, bytes.data, bytes.size);
+    }
+}
+
 /* Does `slice` begin with `prefix`, and go on behind it? */
 static inline bool slice_goes_on(struct slice slice, const char *prefix)
 {

@@ -16,6 +16,7 @@
 #define CHUNK_ID_BYTES     16   /* session, seq: u64 LE each */
 #define CHUNK_LIST_MAX     4096 /* ids in one CHUNK_LIST reply */
 #define CHUNK_LIVE_MAX     4096 /* ids in one CHUNK_META_LIVE */
+#define CHUNK_VERIFY_MAX   256  /* chunks read by one CHUNK_VERIFY */
 #define CHUNK_MAP_BODY_MAX KiB(120)
 #define CHUNK_MEMBERS_MAX  KiB(2) /* addresses of metadata servers */
 #define CHUNK_ADDRESS_MAX  255
@@ -29,6 +30,7 @@ enum chunk_opcode {
     CHUNK_DIGEST = 0x0205, /* chunk_digest_request -> chunk_digest_reply */
     CHUNK_LIST = 0x0206,   /* chunk_list_request -> chunk_list_reply */
     CHUNK_STATUS = 0x0207, /* -> chunk_status */
+    CHUNK_VERIFY = 0x0208, /* chunk_verify_request -> chunk_verify_reply */
     /* Served by metad. A server that does not lead answers -ERR_NOT_LEADER. */
     CHUNK_META_HEARTBEAT = 0x0280, /* chunk_heartbeat -> chunk_heartbeat_reply */
     CHUNK_META_LIVE = 0x0281,      /* chunk_live_request -> chunk_live_reply */
@@ -108,6 +110,26 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
     F(bool,  last,        0,                       1)       \
     F(bytes, ids,         CHUNK_LIST_MAX * CHUNK_ID_BYTES, 1)
 
+#define CHUNK_VERIFY_REQUEST(F)                             \
+    F(u32,   partition,   0,                       1)       \
+    F(u64,   session,     0,                       1)       \
+    F(u64,   seq,         0,                       1)       \
+    F(u32,   max,         0,                       1)       \
+    F(bool,  repair,      0,                       1)
+/* Reads the chunks of the partition at or behind {session, seq} and holds them against their
+ * checksums: at most `max` of them (0 = CHUNK_VERIFY_MAX), and about 8 MiB. repair: a damaged one
+ * is pulled from another owner, as when a reader finds it; else nothing is changed. */
+
+#define CHUNK_VERIFY_REPLY(F)                               \
+    F(bool,  last,        0,                       1)       \
+    F(u64,   session,     0,                       1)       \
+    F(u64,   seq,         0,                       1)       \
+    F(u32,   chunks,      0,                       1)       \
+    F(u64,   bytes,       0,                       1)       \
+    F(bytes, damaged,     CHUNK_VERIFY_MAX * CHUNK_ID_BYTES, 1)
+/* last: the partition ends here; else it goes on at {session, seq}. chunks, bytes: read. damaged:
+ * ids of the copies that cannot be read or do not match. */
+
 #define CHUNK_STATUS_RECORD(F)                              \
     F(u32,   server_id,   0,                       1)       \
     F(u64,   epoch,       0,                       1)       \
@@ -170,6 +192,8 @@ SCHEMA_DEFINE(chunk_digest_request, CHUNK_DIGEST_REQUEST);
 SCHEMA_DEFINE(chunk_digest_reply, CHUNK_DIGEST_REPLY);
 SCHEMA_DEFINE(chunk_list_request, CHUNK_LIST_REQUEST);
 SCHEMA_DEFINE(chunk_list_reply, CHUNK_LIST_REPLY);
+SCHEMA_DEFINE(chunk_verify_request, CHUNK_VERIFY_REQUEST);
+SCHEMA_DEFINE(chunk_verify_reply, CHUNK_VERIFY_REPLY);
 SCHEMA_DEFINE(chunk_status, CHUNK_STATUS_RECORD);
 SCHEMA_DEFINE(chunk_heartbeat, CHUNK_HEARTBEAT);
 SCHEMA_DEFINE(chunk_heartbeat_reply, CHUNK_HEARTBEAT_REPLY);

@@ -37,6 +37,7 @@ struct chunk_server {
     unsigned requests;       /* being worked on */
     unsigned puts, old_puts; /* of those; accepted by an older map */
     unsigned deletes;
+    unsigned verifies;
     unsigned busy; /* whatever must end before the server is gone */
     bool stopping;
     bool store_closed;
@@ -73,3 +74,6 @@ bool chunk_server_owns(const struct chunk_server *server, uint32_t partition);
 /* The map by which all puts are accepted that are not in the store yet; 0 = by several. */
 uint64_t chunk_server_put_epoch(const struct chunk_server *server);
 uint32_t chunk_server_health(const struct chunk_server *server);
+/* CHUNK_VERIFY (server_verify.c). Takes over the request. */
+void chunk_server_verify(struct chunk_server *server, struct rpc_request *request,
+                         const struct chunk_verify_request *message);

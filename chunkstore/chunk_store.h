@@ -148,6 +148,7 @@ struct store_get {
     struct op op;
     struct index_key key;
     uint32_t offset, length;
+    bool quiet; /* damage is the caller's matter: it is neither counted nor reported */
     void (*released)(struct store_get *get);
     void *data_owner;
     uint32_t chunk_length, flags, first; /* as in chunk_get_reply */

@@ -33,6 +33,8 @@
 
 #define SERVER_REQUESTS_MAX     1024 /* being worked on; above: -ERR_BUSY */
 #define SERVER_DELETES_MAX      4
+#define SERVER_VERIFIES_MAX     2      /* each reads one chunk at a time: 8 MiB of memory */
+#define SERVER_VERIFY_BYTES     MiB(8) /* read for one request: 0.1 s of a slow disk */
 #define SERVER_METADATA_MAX     16
 #define SERVER_META_TIMEOUT_NS  (2 * NS_PER_S)
 

@@ -78,7 +78,8 @@ static int decode_records(struct manifest *manifest, struct schema_reader *reade
         struct manifest_segment segment;
         int r = manifest_segment_decode(&segment, schema_read_bytes(reader, MANIFEST_RECORD_MAX));
 
-        if (r < 0 || reader->failed || segment.id == 0 || segment.class > 1) {
+        if (r < 0 || reader->failed || segment.id == 0 || segment.id == UINT32_MAX ||
+            segment.class > 1) {
             return -ERR_CORRUPT;
         }
         manifest_add_segment(manifest, &segment);
@@ -98,7 +99,8 @@ int manifest_decode(struct manifest *out_manifest, struct slice bytes)
             crc32c(0, slice_make(bytes.data + MANIFEST_PREFIX, bytes.size - MANIFEST_PREFIX))) {
         return -ERR_CORRUPT;
     }
-    reader = (struct schema_reader){bytes.data + MANIFEST_PREFIX, bytes.data + bytes.size, false};
+    reader =
+        schema_reader_make(slice_make(bytes.data + MANIFEST_PREFIX, bytes.size - MANIFEST_PREFIX));
     r = manifest_head_decode(&manifest.head, schema_read_bytes(&reader, MANIFEST_BYTES_MAX));
     if (r < 0 || reader.failed) {
         return -ERR_CORRUPT;

@@ -310,7 +310,7 @@ static int decode_body(struct cluster_map *map, struct schema_reader *reader)
 
 int cluster_map_decode(struct cluster_map *out_map, struct slice bytes)
 {
-    struct schema_reader reader = {bytes.data, bytes.data + bytes.size, false};
+    struct schema_reader reader = schema_reader_make(bytes);
     struct cluster_map map = {0};
     struct map_head head;
     int r;

@@ -84,7 +84,7 @@ static bool next_address(struct schema_reader *reader, struct slice *out_address
 
 static bool is_named(struct slice addresses, const char *address)
 {
-    struct schema_reader reader = {addresses.data, addresses.data + addresses.size, false};
+    struct schema_reader reader = schema_reader_make(addresses);
     struct slice named;
 
     while (next_address(&reader, &named)) {
@@ -112,7 +112,7 @@ static unsigned make_room(struct chunk_server *server, struct slice addresses)
 
 void server_meta_learn(struct chunk_server *server, struct slice addresses)
 {
-    struct schema_reader reader = {addresses.data, addresses.data + addresses.size, false};
+    struct schema_reader reader = schema_reader_make(addresses);
     struct slice named;
 
     while (next_address(&reader, &named)) {

@@ -298,6 +298,20 @@ static void handle_list(struct chunk_server *server, struct rpc_request *request
     store_scan_start(&op->scan, &server->store);
 }
 
+static void handle_verify(struct chunk_server *server, struct rpc_request *request)
+{
+    struct chunk_verify_request message;
+
+    if (chunk_verify_request_decode(&message, request->body) < 0 ||
+        message.partition >= CHUNK_PARTITIONS) {
+        reply_status(request, -ERR_BAD_MESSAGE);
+    } else if (server->verifies >= SERVER_VERIFIES_MAX) {
+        reply_status(request, -ERR_BUSY);
+    } else {
+        chunk_server_verify(server, request, &message);
+    }
+}
+
 static void handle_status(struct chunk_server *server, struct rpc_request *request)
 {
     struct chunk_status status;
@@ -319,6 +333,7 @@ void chunk_server_handle(struct rpc_server *rpc, struct rpc_request *request)
         {CHUNK_DELETE, false, handle_delete}, {CHUNK_HINT, true, handle_hint},
         {CHUNK_REPAIR, true, handle_repair},  {CHUNK_DIGEST, false, handle_digest},
         {CHUNK_LIST, false, handle_list},     {CHUNK_STATUS, false, handle_status},
+        {CHUNK_VERIFY, false, handle_verify},
     };
     struct chunk_server *server = rpc->data;
 

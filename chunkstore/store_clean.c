@@ -64,6 +64,9 @@ static void read_window(struct store_job *job, size_t size)
 /* merged: offset in the window where the record begins. */
 static struct slice at_record(const struct store_job *job)
 {
+    if (job->window.size == 0) {
+        return (struct slice){0}; /* nothing was read yet: there is no address to add to */
+    }
     return slice_make(job->window.data + job->merged, job->window.size - job->merged);
 }
 
@@ -164,7 +167,7 @@ static int look_at_record(struct store_job *job)
         return 1;
     }
     r = record_head_decode(&job->head, job->segment->salt, job->position, bytes);
-    if (r < 0) {
+    if (r < 0 || !segment_may_hold(job->segment, &job->head)) {
         step_over(job, align); /* damaged: if the index points here, reads report it */
         return 1;
     }

@@ -9,6 +9,13 @@
 
 #include <errno.h>
 
+bool record_head_is(const struct record_head *head, const struct index_entry *entry)
+{
+    return head->type != RECORD_DELETE && index_key_compare(&head->key, &entry->key) == 0 &&
+           head->length == entry->length && head->stored_length == entry->stored_length &&
+           head->flags == entry->flags;
+}
+
 uint64_t entry_record_bytes(const struct index_entry *entry)
 {
     return record_bytes(record_class(entry->stored_length),

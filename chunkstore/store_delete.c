@@ -2,14 +2,17 @@
  * store_delete:
  *
  *     FIND --> FOUND (next id) ... --> WAIT (tombstones durable) --> finish
- *                                        then OPEN --> PUNCH ... --> CLOSE   (large records)
+ *                                        then OPEN --> READ --> PUNCH ... --> CLOSE   (large
+ * records)
  *
- * Punching comes after the answer and may be lost in a crash: cleaning finds the space later. Only
- * whole 4 KiB blocks of the stored bytes are given back; header and checksums stay, so that a scan
- * of the segment can step over the record.
+ * Punching comes after the answer and may be lost in a crash: cleaning finds the space later. It
+ * cannot be undone, so the index is not believed where the record is: its header must say the same.
+ * Only whole 4 KiB blocks of the stored bytes are given back; header and checksums stay, so that a
+ * scan of the segment can step over the record.
  */
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "chunkstore/store_internal.h"
 
@@ -78,6 +81,8 @@ struct store_punch {
     struct segment *segment; /* whose file is open */
     struct env_file *file;
     char *path;
+    struct buf head; /* of the record, and its checksums */
+    struct iovec iov;
     struct env_io io;
 };
 
@@ -94,8 +99,36 @@ static void punch_end(struct store_punch *punch)
 
     mem_free(punch->entries);
     mem_free(punch->path);
+    buf_deinit(&punch->head);
     mem_free(punch);
     store_released(store);
+}
+
+static void read_record_head(struct store_punch *punch, const struct index_entry *entry)
+{
+    size_t size = RECORD_HEAD_BYTES + record_crcs_bytes(entry->length, entry->flags);
+
+    buf_clear(&punch->head);
+    punch->iov = (struct iovec){buf_reserve(&punch->head, size), size};
+    punch_submit(punch, (struct env_io){.type = ENV_IO_READ,
+                                        .file = punch->file,
+                                        .iov = &punch->iov,
+                                        .iov_count = 1,
+                                        .offset = entry_offset(entry)});
+}
+
+/* Is what was read the head of the record that the index names? */
+static bool record_is_there(struct store_punch *punch, const struct index_entry *entry)
+{
+    struct record_head head;
+
+    if (punch->io.result < 0) {
+        return false;
+    }
+    punch->head.size = (size_t)punch->io.result;
+    return record_head_decode(&head, punch->segment->salt, entry_offset(entry),
+                              buf_slice(&punch->head)) == 0 &&
+           segment_may_hold(punch->segment, &head) && record_head_is(&head, entry);
 }
 
 static void punch_range(struct store_punch *punch, const struct index_entry *entry)
@@ -111,7 +144,7 @@ static void punch_range(struct store_punch *punch, const struct index_entry *ent
                                         .size = end > start ? end - start : 0});
 }
 
-/* One step: close, open, or punch. */
+/* One step: close, open, or read what is to be punched out. */
 static void punch_next(struct store_punch *punch)
 {
     bool end = punch->next == punch->count || punch->store->closing;
@@ -135,15 +168,34 @@ static void punch_next(struct store_punch *punch)
         punch_submit(punch, (struct env_io){
                                 .type = ENV_IO_OPEN, .path = punch->path, .flags = ENV_OPEN_BULK});
     } else {
-        punch->next++;
-        punch_range(punch, entry);
+        read_record_head(punch, entry);
     }
+}
+
+static void punch_read(struct store_punch *punch)
+{
+    const struct index_entry *entry = &punch->entries[punch->next++];
+
+    if (record_is_there(punch, entry)) {
+        punch_range(punch, entry);
+        return;
+    }
+    punch->store->corrupt_found++;
+    LOG_WARN(punch->store->env, "chunk",
+             "the index names a place where the deleted chunk is not, it is left as it is "
+             "session=%" PRIu64 " seq=%" PRIu64 " segment=%u offset=%" PRIu64,
+             entry->key.session, entry->key.seq, entry->segment, entry_offset(entry));
+    punch_next(punch);
 }
 
 static void punch_io_done(struct env_io *io)
 {
     struct store_punch *punch = container_of(io, struct store_punch, io);
 
+    if (io->type == ENV_IO_READ) {
+        punch_read(punch);
+        return;
+    }
     if (io->type == ENV_IO_OPEN && (io->result < 0 || punch->segment == NULL)) {
         if (io->result >= 0) {
             punch->next++;

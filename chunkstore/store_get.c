@@ -90,8 +90,7 @@ static int check_head(struct store_get *get, struct chunk_span *out_span)
     }
     get->head.size = (size_t)get->io_head.result;
     r = record_head_decode(&head, get->segment->salt, entry_offset(entry), buf_slice(&get->head));
-    if (r < 0 || index_key_compare(&head.key, &entry->key) != 0 || head.length != entry->length ||
-        head.stored_length != entry->stored_length || head.flags != entry->flags) {
+    if (r < 0 || !record_head_is(&head, entry)) {
         return -ERR_CORRUPT;
     }
     crcs = slice_make(get->head.data + RECORD_HEAD_BYTES, head.crcs_bytes);
@@ -151,6 +150,9 @@ static int report(struct store_get *get, int r)
 {
     if (r != -ERR_CORRUPT && r != -EIO) {
         return r;
+    }
+    if (get->quiet) {
+        return -ERR_CORRUPT;
     }
     get->store->corrupt_found++;
     LOG_WARN(get->store->env, "chunk",

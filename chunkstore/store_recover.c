@@ -133,7 +133,7 @@ static int scan_headers(struct replay *replay, struct segment *segment, uint64_t
             return r;
         }
         r = record_head_decode(&head, segment->salt, offset, bytes);
-        if (r == 0) {
+        if (r == 0 && segment_may_hold(segment, &head)) {
             struct replay_record record = make_record(&head, segment, offset, bytes);
 
             if (gap != 0 && head.synced > gap) {
@@ -273,6 +273,7 @@ static int adopt_listed(struct chunk_store *store, const struct manifest *manife
         int r;
 
         segment->sealed = record->sealed;
+        store->next_segment = (uint32_t)max_u64(store->next_segment, (uint64_t)record->id + 1);
         if (!rebuild) {
             segment->indexed = segment->indexed_frozen = record->indexed;
             segment->dead = segment->dead_frozen = segment->dead_saved = record->dead;
@@ -327,7 +328,7 @@ static bool parse_name(const char *name, const char *prefix, uint64_t *out_id)
         return false;
     }
     *out_id = strtoull(name + size, &end, 16);
-    return *end == 0 && end != name + size && *out_id > 0 && *out_id <= UINT32_MAX;
+    return *end == 0 && end != name + size && *out_id > 0 && *out_id < UINT32_MAX;
 }
 
 static bool table_listed(const struct manifest *manifest, uint64_t id)

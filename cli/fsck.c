@@ -6,6 +6,7 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/fsck_check.h"
+#include "cli/fsck_data.h"
 #include "cli/group_view.h"
 
 #include "base/err.h"
@@ -31,18 +32,27 @@ struct look {
     struct cluster_map map;
     unsigned servers_down;
     bool progress;
+    bool verify; /* data too */
+    struct data_check data;
     int status;
 };
 
 static const char help[] =
-    "usage: keelfs fsck [--config FILE] [--json] [--wait SECONDS] [--no-chunks]\n\n"
+    "usage: keelfs fsck [--config FILE] [--json] [--wait SECONDS] [--no-chunks]\n"
+    "                   [--data [--repair] [--rate MIB]]\n\n"
     "Checks link counts, reachability, orphans, extents, space counters, and that each chunk has\n"
-    "its copies. Reads only; the volume may be in use.\n\n"
+    "its copies; with --data, that each copy can be read and matches its checksums. Reads only,\n"
+    "without --repair; the volume may be in use.\n\n"
     "  -c, --config FILE   default $KEELFS_CONFIG or /etc/keelfs/cluster.conf\n"
     "  -j, --json          one JSON object\n"
     "  -w, --wait SECONDS  let missing copies be completed for so long before they count\n"
-    "  -n, --no-chunks     metadata only\n\n"
-    "exit code: 0 clean, 1 problems or missing copies, 2 the cluster cannot be read\n";
+    "  -n, --no-chunks     metadata only\n"
+    "  -d, --data          have the chunk servers read all that they hold\n"
+    "  -r, --repair        with --data: replace damaged copies by whole ones of other servers\n"
+    "  -R, --rate MIB      with --data: at most so much a second and server, default 64; 0 = "
+    "all\n\n"
+    "exit code: 0 clean, or all is repaired; 1 problems, missing copies, or damaged ones that are\n"
+    "left; 2 the cluster cannot be read\n";
 
 static void pause_ms(unsigned ms)
 {
@@ -83,9 +93,12 @@ static int ask_leader(struct look *look, uint16_t opcode, struct slice body, str
 
 /* ---- metadata ---- */
 
-static int take_pairs(struct fsck *fsck, struct slice data, struct buf *last_key)
+/* Who wants the records. */
+typedef void each_record(void *data, struct slice key, struct slice value);
+
+static int take_pairs(each_record *each, void *each_data, struct slice data, struct buf *last_key)
 {
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
 
     while (reader.at != reader.end) {
         struct slice key = schema_read_bytes(&reader, META_BODY_MAX);
@@ -94,7 +107,7 @@ static int take_pairs(struct fsck *fsck, struct slice data, struct buf *last_key
         if (reader.failed || key.size == 0) {
             return -ERR_BAD_MESSAGE;
         }
-        fsck_add_record(fsck, key, value);
+        each(each_data, key, value);
         buf_clear(last_key);
         buf_append_slice(last_key, key);
     }
@@ -102,10 +115,14 @@ static int take_pairs(struct fsck *fsck, struct slice data, struct buf *last_key
     return 0;
 }
 
-static int read_metadata(struct look *look, struct fsck *fsck)
+/* From the key `first` on. */
+static int read_records(struct look *look, struct slice first, each_record *each, void *data)
 {
     cleanup(buf_deinit) struct buf next = {0};
     struct meta_reply reply = {0};
+    uint64_t batches = 0;
+
+    buf_append_slice(&next, first);
 
     while (reply.value == 0) {
         cleanup(buf_deinit) struct buf body = {0}, out = {0};
@@ -122,19 +139,29 @@ static int read_metadata(struct look *look, struct fsck *fsck)
             r = -(int)reply.error;
         }
         if (r == 0) {
-            r = take_pairs(fsck, reply.data, &next);
+            r = take_pairs(each, data, reply.data, &next);
         }
         if (r < 0) {
             return r;
         }
         if (look->progress) {
-            fprintf(stderr, "\rread %" PRIu64 " records", fsck->records);
+            fprintf(stderr, "\rread %" PRIu64 " batches of records", ++batches);
         }
     }
     if (look->progress) {
         fputc('\n', stderr);
     }
     return 0;
+}
+
+static void add_record(void *data, struct slice key, struct slice value)
+{
+    fsck_add_record(data, key, value);
+}
+
+static void add_user(void *data, struct slice key, struct slice value)
+{
+    data_users_add(data, key, value);
 }
 
 /* ---- chunks ---- */
@@ -210,7 +237,7 @@ static int look_once(struct look *look, struct fsck *fsck, bool chunks)
     int r;
 
     fsck_init(fsck);
-    r = read_metadata(look, fsck);
+    r = read_records(look, (struct slice){0}, add_record, fsck);
     if (r == 0 && chunks) {
         r = read_map(look);
     }
@@ -223,6 +250,77 @@ static int look_once(struct look *look, struct fsck *fsck, bool chunks)
     copies = (unsigned)min_u64(CHUNK_REPLICAS, look->map.server_count);
     fsck_finish(fsck, chunks ? copies : 0);
     return 0;
+}
+
+/* Reads all chunks, and says which files use the damaged ones. */
+static int verify_data(struct look *look)
+{
+    struct data_users users;
+    int r = read_map(look);
+
+    if (r < 0) {
+        return r;
+    }
+    look->data.group = &look->group;
+    look->data.map = &look->map;
+    look->data.progress = look->progress;
+    data_check_run(&look->data);
+    if (look->data.damage_count > 0) {
+        data_users_begin(&users, &look->data);
+        r = read_records(look, slice_text("E"), add_user, &users);
+        data_users_end(&users);
+    }
+    return r;
+}
+
+static void report_damage(const struct data_damage *damage)
+{
+    const uint64_t *inos = (const void *)damage->inos.data;
+
+    printf("damaged: chunk %" PRIx64 ".%" PRIx64 " on server %u%s, used by", damage->session,
+           damage->seq, damage->server, damage->repaired ? " (repaired)" : "");
+    for (size_t i = 0; i < damage->inos.size / sizeof(*inos); i++) {
+        printf(" %" PRIu64, inos[i]);
+    }
+    puts(damage->inos.size > 0 ? "" : " no file");
+}
+
+static void report_data(const struct data_check *data)
+{
+    for (size_t i = 0; i < data->damage_count; i++) {
+        report_damage(&data->damages[i]);
+    }
+    printf("%" PRIu64 " copies read (%" PRIu64 " MiB), %zu damaged, %zu repaired, %u chunk servers "
+           "not read to the end\n",
+           data->chunks, data->bytes >> 20, data->damage_count,
+           data->damage_count - data_check_left(data), data->servers_incomplete);
+}
+
+static json_t *damage_json(const struct data_damage *damage)
+{
+    const uint64_t *inos = (const void *)damage->inos.data;
+    json_t *list = json_array();
+    char chunk[40];
+
+    for (size_t i = 0; i < damage->inos.size / sizeof(*inos); i++) {
+        json_array_append_new(list, json_integer((json_int_t)inos[i]));
+    }
+    snprintf(chunk, sizeof(chunk), "%" PRIx64 ".%" PRIx64, damage->session, damage->seq);
+    return json_pack("{s:i, s:s, s:b, s:o}", "server", (int)damage->server, "chunk", chunk,
+                     "repaired", damage->repaired, "inodes", list);
+}
+
+static void add_data_json(json_t *object, const struct data_check *data)
+{
+    json_t *damaged = json_array();
+
+    for (size_t i = 0; i < data->damage_count; i++) {
+        json_array_append_new(damaged, damage_json(&data->damages[i]));
+    }
+    json_object_set_new(object, "copies_read", json_integer((json_int_t)data->chunks));
+    json_object_set_new(object, "bytes_read", json_integer((json_int_t)data->bytes));
+    json_object_set_new(object, "damaged", damaged);
+    json_object_set_new(object, "servers_not_read", json_integer(data->servers_incomplete));
 }
 
 /* Problems of `now` that `before` had too. */
@@ -255,6 +353,9 @@ static void report(const struct look *look, const struct fsck *fsck, bool as_jso
                fsck->gone);
         printf("%zu problems, %" PRIu64 " copies missing, %u chunk servers did not answer\n",
                fsck->problem_count, fsck->missing_copies, look->servers_down);
+        if (look->verify) {
+            report_data(&look->data);
+        }
         json_decref(problems);
         return;
     }
@@ -265,6 +366,9 @@ static void report(const struct look *look, const struct fsck *fsck, bool as_jso
                        (json_int_t)fsck->inodes.count, "chunks", (json_int_t)fsck->chunks.count,
                        "copies_missing", (json_int_t)fsck->missing_copies, "servers_down",
                        (int)look->servers_down);
+    if (look->verify) {
+        add_data_json(object, &look->data);
+    }
     json_dumpf(object, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(object);
@@ -293,29 +397,37 @@ static int run(struct look *look, double wait_s, bool chunks, bool as_json)
             fsck = again;
         }
     }
+    r = r < 0 || !look->verify ? r : verify_data(look);
     if (r < 0) {
         cli_error("cannot read the volume: %s; see `keelfs status`", err_text(r));
         return EXIT_UNAVAILABLE;
     }
     report(look, &fsck, as_json);
-    r = fsck.problem_count != 0 || fsck.missing_copies != 0 || look->servers_down != 0;
+    r = fsck.problem_count != 0 || fsck.missing_copies != 0 || look->servers_down != 0 ||
+        data_check_left(&look->data) > 0 || look->data.servers_incomplete > 0;
+    data_check_free(&look->data);
     fsck_deinit(&fsck);
     return r ? EXIT_DEGRADED : EXIT_OK;
 }
 
 int cmd_fsck(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"json", no_argument, NULL, 'j'},
-        {"wait", required_argument, NULL, 'w'},   {"no-chunks", no_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
-    static struct look look;
+    static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"wait", required_argument, NULL, 'w'},
+                                          {"no-chunks", no_argument, NULL, 'n'},
+                                          {"data", no_argument, NULL, 'd'},
+                                          {"repair", no_argument, NULL, 'r'},
+                                          {"rate", required_argument, NULL, 'R'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    static struct look look = {.data.rate = MiB(64)};
     const char *path = cli_default_config();
     bool as_json = false, chunks = true;
     double wait_s = 0;
     int c, code;
 
-    while ((c = getopt_long(argc, argv, "c:jw:nh", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:jw:ndrR:h", longs, NULL)) != -1) {
         if (c == 'c') {
             path = optarg;
         } else if (c == 'j') {
@@ -324,12 +436,22 @@ int cmd_fsck(int argc, char **argv)
             wait_s = strtod(optarg, NULL);
         } else if (c == 'n') {
             chunks = false;
+        } else if (c == 'd') {
+            look.verify = true;
+        } else if (c == 'r') {
+            look.data.repair = true;
+        } else if (c == 'R') {
+            look.data.rate = (uint64_t)(strtod(optarg, NULL) * (double)MiB(1));
         } else if (c == 'h') {
             fputs(help, stdout);
             return 0;
         } else {
             return EXIT_USAGE;
         }
+    }
+    if (look.data.repair && !look.verify) {
+        cli_error("--repair needs --data");
+        return EXIT_USAGE;
     }
     if (cluster_config_read(&look.cluster, path) < 0 ||
         ask_group_open(&look.group, &look.cluster) < 0) {

@@ -66,7 +66,7 @@ static bool next_member(struct schema_reader *reader, struct meta_status_member 
 
 static bool find(struct slice members, uint32_t id, struct meta_status_member *out_member)
 {
-    struct schema_reader reader = {members.data, members.data + members.size, false};
+    struct schema_reader reader = schema_reader_make(members);
 
     while (next_member(&reader, out_member)) {
         if (out_member->id == id) {
@@ -122,7 +122,7 @@ static void correct(struct group_view *view, struct ask_group *asks)
         return;
     }
     drop_removed(view, buf_slice(&copy));
-    reader = (struct schema_reader){copy.data, copy.data + copy.size, false};
+    reader = schema_reader_make(buf_slice(&copy));
     while (next_member(&reader, &member)) {
         if (view->count < GROUP_VIEW_MAX && view_of(view, member.id) == NULL) {
             add(view, asks, member.id, member.address);

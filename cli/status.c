@@ -128,8 +128,7 @@ static json_t *server_of(const struct meta_status_server *server)
  * so. */
 static json_t *servers_of(struct view *view, const struct meta_status *status)
 {
-    struct schema_reader reader = {status->servers.data,
-                                   status->servers.data + status->servers.size, false};
+    struct schema_reader reader = schema_reader_make(status->servers);
     struct ask *asks = mem_zalloc(SERVERS_MAX * sizeof(*asks));
     json_t *servers = json_array();
     struct meta_status_server server;

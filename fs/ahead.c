@@ -94,7 +94,7 @@ static void fetch_names(struct mount *mount, struct inode *dir);
 
 static void take_entries(struct mount *mount, struct slice records)
 {
-    struct schema_reader reader = {records.data, records.data + records.size, false};
+    struct schema_reader reader = schema_reader_make(records);
     uint64_t change;
 
     while (reader.at != reader.end) {
@@ -207,7 +207,7 @@ static void take_file(struct mount *mount, const struct meta_file *file)
 
 static void take_files(struct mount *mount, struct slice records)
 {
-    struct schema_reader reader = {records.data, records.data + records.size, false};
+    struct schema_reader reader = schema_reader_make(records);
 
     while (reader.at != reader.end) {
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);

@@ -111,7 +111,7 @@ static int append(struct extent_map *map, struct slice record, uint64_t from)
 
 int extent_map_add(struct extent_map *map, uint64_t from, uint64_t to, struct slice records)
 {
-    struct schema_reader reader = {records.data, records.data + records.size, false};
+    struct schema_reader reader = schema_reader_make(records);
 
     if (from != map->to || map->from == map->to || map->count > FS_EXTENTS_CACHED_MAX) {
         extent_map_clear(map);

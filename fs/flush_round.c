@@ -234,7 +234,7 @@ static void end_inode(struct mount *mount, struct round_inode *entry)
  * the next one. Or the data has to go into chunks. */
 static int must_repeat(const struct flush_round *round, struct slice data)
 {
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
 
     while (reader.at != reader.end && !reader.failed) {
         struct meta_commit_result result;
@@ -253,7 +253,7 @@ static int must_repeat(const struct flush_round *round, struct slice data)
 
 static void take_results(struct flush_round *round, struct slice data)
 {
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
 
     for (unsigned i = round->commit_from; i < round->commit_to; i++) {
         struct meta_commit_result result;

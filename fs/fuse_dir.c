@@ -64,7 +64,7 @@ static bool add_entry(struct bridge_call *bc, struct buf *out, const struct meta
     bool with_attr = !is_dot && dirent->attr.size != 0;
     struct meta_attr attr;
 
-    memcpy(name, dirent->name.data, dirent->name.size);
+    slice_copy(name, dirent->name);
     name[dirent->name.size] = '\0';
     entry.attr.st_ino = dirent->ino;
     entry.attr.st_mode = dirent->mode;
@@ -108,8 +108,8 @@ static bool add_records(struct bridge_call *bc, struct buf *out)
     struct dir_handle *dir = bc->dir;
 
     while (dir->at < dir->records.size) {
-        struct schema_reader reader = {dir->records.data + dir->at,
-                                       dir->records.data + dir->records.size, false};
+        struct schema_reader reader = schema_reader_make(
+            slice_make(dir->records.data + dir->at, dir->records.size - dir->at));
         struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
         struct meta_dirent dirent;
 

@@ -97,7 +97,7 @@ uint64_t local_names_next(const struct inode *dir)
 void local_note_entries(struct mount *mount, struct inode *dir, uint64_t offset,
                         struct slice records, bool end)
 {
-    struct schema_reader reader = {records.data, records.data + records.size, false};
+    struct schema_reader reader = schema_reader_make(records);
     uint64_t cookie = offset;
 
     if (dir->names.complete) {

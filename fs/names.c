@@ -62,7 +62,7 @@ void names_put(struct names *names, struct slice name, uint64_t ino)
     }
     entry = mem_alloc(sizeof(*entry) + name.size);
     *entry = (struct name_entry){.ino = ino, .size = (uint32_t)name.size};
-    memcpy(entry->text, name.data, name.size);
+    slice_copy(entry->text, name);
     entry->next = map_get(&names->entries, key_of(name));
     map_put(&names->entries, key_of(name), entry);
     names->count++;

@@ -117,8 +117,7 @@ static void add_part(struct settle_op *settle, const struct meta_extent *extent)
 /* What was learned into iov and body. Returns 0 or -ERR_BAD_MESSAGE. */
 static int pack(struct settle_op *settle)
 {
-    struct schema_reader reader = {settle->extents.data,
-                                   settle->extents.data + settle->extents.size, false};
+    struct schema_reader reader = schema_reader_make(buf_slice(&settle->extents));
     struct meta_extent extent;
 
     settle->count = 0;

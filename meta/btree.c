@@ -378,7 +378,8 @@ static uint64_t check_node(struct btree *tree, struct btree_node *node)
     unsigned loaded = 0;
 
     ASSERT(page_check(node->data) == 0);
-    ASSERT(space_is_used(&tree->space, node->block) || tree->read_only);
+    ASSERT(tree->read_only ||
+           space_is_used(&tree->space, (struct btree_run){node->block, BTREE_PAGE_BLOCKS}));
     ASSERT(!node->dirty ||
            (node->epoch == tree->epoch && (node->parent == NULL || node->parent->dirty)));
     if (node->parent != NULL) {

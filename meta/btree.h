@@ -52,7 +52,8 @@ struct btree_super {
 
 /* Which blocks of the file are in use, one bit each. */
 struct btree_space {
-    uint64_t *bits; /* set = used, or free only after the next checkpoint */
+    uint64_t *bits;    /* set = used, or free only after the next checkpoint */
+    uint64_t *leaving; /* of those: the latter */
     uint64_t blocks;
     uint64_t used;
     uint64_t next;   /* where the search goes on */

@@ -76,9 +76,7 @@ static void freeze_overflows(struct btree_checkpoint *checkpoint)
 /* What will be in use when this superblock is the durable one. */
 static void freeze_bitmap(struct btree_checkpoint *checkpoint)
 {
-    struct btree *tree = checkpoint->tree;
-    struct btree_space *space = &tree->space;
-    uint64_t old_count = (tree->durable.blocks / 8 + BTREE_BLOCK - 1) / BTREE_BLOCK;
+    struct btree_space *space = &checkpoint->tree->space;
     /* The allocation itself may grow the space by an eighth and a little: room for twice as many.
      */
     uint64_t count = (2 * space->blocks / 8 + BTREE_BLOCK) / BTREE_BLOCK + 1;
@@ -88,20 +86,8 @@ static void freeze_bitmap(struct btree_checkpoint *checkpoint)
 
     ASSERT(need <= count);
     space_release(space, (struct btree_run){block + need, count - need});
-    if (tree->durable.bitmap != 0) {
-        runs_add(&tree->freed, (struct btree_run){tree->durable.bitmap, old_count});
-    }
-    memcpy(bits, space->bits, space->blocks / 8);
-    for (int list = 0; list < 2; list++) {
-        const struct btree_runs *runs = list == 0 ? &tree->freed : &tree->held;
-
-        for (size_t i = 0; i < runs->count; i++) {
-            for (uint64_t j = 0; j < runs->at[i].count; j++) {
-                uint64_t free_block = runs->at[i].block + j;
-
-                bits[free_block / 64] &= ~(UINT64_C(1) << (free_block % 64));
-            }
-        }
+    for (uint64_t i = 0; i < space->blocks / 64; i++) {
+        bits[i] = space->bits[i] & ~space->leaving[i];
     }
     checkpoint->bitmap = (uint8_t *)bits;
     checkpoint->super.bitmap = block;
@@ -317,11 +303,22 @@ static const struct op_kind checkpoint_kind = {
     .drained = checkpoint_drained,
 };
 
+static void free_old_bitmap(struct btree *tree)
+{
+    uint64_t count = (tree->durable.blocks / 8 + BTREE_BLOCK - 1) / BTREE_BLOCK;
+
+    if (tree->durable.bitmap != 0) {
+        btree_free_blocks(tree, (struct btree_run){tree->durable.bitmap, count}, /* epoch= */ 0);
+    }
+}
+
 static void start(struct btree *tree, void (*done)(struct btree *tree), bool blocking)
 {
-    struct btree_checkpoint *checkpoint = mem_zalloc(sizeof(*checkpoint));
+    struct btree_checkpoint *checkpoint;
 
     ASSERT(tree->checkpoint == NULL && !tree->read_only);
+    free_old_bitmap(tree); /* before anything of the checkpoint is there: it may end the process */
+    checkpoint = mem_zalloc(sizeof(*checkpoint));
     checkpoint->tree = tree;
     checkpoint->done = done;
     checkpoint->blocking = blocking;

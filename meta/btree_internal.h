@@ -38,11 +38,13 @@ void space_deinit(struct btree_space *space);
 /* The first of `count` contiguous blocks, now used. Grows the file when it must. */
 uint64_t space_allocate(struct btree_space *space, uint64_t count);
 void space_release(struct btree_space *space, struct btree_run run);
-bool space_is_used(const struct btree_space *space, uint64_t block);
+/* All of them, and none is to be freed already. */
+bool space_is_used(const struct btree_space *space, struct btree_run run);
 void runs_add(struct btree_runs *runs, struct btree_run run);
 void runs_release(struct btree_runs *runs, struct btree_space *space);
 void runs_deinit(struct btree_runs *runs);
-/* Blocks that `epoch` allocated are not needed any more. */
+/* Blocks that `epoch` allocated are not needed any more. Ends the process when they are not in use:
+ * then the file is damaged. */
 void btree_free_blocks(struct btree *tree, struct btree_run run, uint64_t epoch);
 
 /* ---- btree_node.c ---- */

@@ -78,14 +78,22 @@ unsigned node_slot(const struct btree_node *node)
     UNREACHABLE();
 }
 
+/* Its blocks must be in use: what is freed may be written over. (A view does not know.) */
+static bool is_damaged(const struct btree *tree, struct btree_ref ref, const uint8_t *page,
+                       unsigned level)
+{
+    struct btree_run run = {ref.block, BTREE_PAGE_BLOCKS};
+
+    return crc32c(0, slice_make(page, BTREE_PAGE)) != ref.crc || page_check(page) < 0 ||
+           page_level(page) != level || (!tree->read_only && !space_is_used(&tree->space, run));
+}
+
 static struct btree_node *load(struct btree *tree, struct btree_ref ref, unsigned level)
 {
     struct btree_node *node = node_new(tree, level);
-    uint32_t crc;
 
     btree_read(tree, ref.block, node->data, BTREE_PAGE);
-    crc = crc32c(0, slice_make(node->data, BTREE_PAGE));
-    if (crc != ref.crc || page_check(node->data) < 0 || page_level(node->data) != level) {
+    if (is_damaged(tree, ref, node->data, level)) {
         btree_damaged(tree, ref.block, "page is damaged");
     }
     node->block = ref.block;

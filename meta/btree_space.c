@@ -2,18 +2,21 @@
 #include "base/mem.h"
 #include "meta/btree_internal.h"
 
+#include <inttypes.h>
+
 #define WORD 64
 
-static bool test(const struct btree_space *space, uint64_t block)
+static bool test(const uint64_t *bits, uint64_t block)
 {
-    return (space->bits[block / WORD] >> (block % WORD) & 1) != 0;
+    return (bits[block / WORD] >> (block % WORD) & 1) != 0;
 }
 
 static void mark(struct btree_space *space, uint64_t block, bool used)
 {
     uint64_t bit = UINT64_C(1) << (block % WORD);
 
-    ASSERT(test(space, block) != used);
+    ASSERT(test(space->bits, block) != used);
+    space->leaving[block / WORD] &= ~bit;
     if (used) {
         space->bits[block / WORD] |= bit;
         space->used++;
@@ -29,7 +32,9 @@ static void grow(struct btree_space *space, uint64_t blocks)
     uint64_t words = (blocks + WORD - 1) / WORD;
 
     space->bits = mem_realloc(space->bits, words * sizeof(*space->bits));
+    space->leaving = mem_realloc(space->leaving, words * sizeof(*space->leaving));
     memset(space->bits + old, 0, (words - old) * sizeof(*space->bits));
+    memset(space->leaving + old, 0, (words - old) * sizeof(*space->leaving));
     space->blocks = blocks;
 }
 
@@ -45,12 +50,21 @@ void space_init(struct btree_space *space, uint64_t blocks)
 void space_deinit(struct btree_space *space)
 {
     mem_free(space->bits);
+    mem_free(space->leaving);
     *space = (struct btree_space){0};
 }
 
-bool space_is_used(const struct btree_space *space, uint64_t block)
+bool space_is_used(const struct btree_space *space, struct btree_run run)
 {
-    return block < space->blocks && test(space, block);
+    if (run.block >= space->blocks || run.count > space->blocks - run.block) {
+        return false;
+    }
+    for (uint64_t i = 0; i < run.count; i++) {
+        if (!test(space->bits, run.block + i) || test(space->leaving, run.block + i)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The first run of `count` free blocks in [from, to), or `to`. */
@@ -64,7 +78,7 @@ static uint64_t find_run(const struct btree_space *space, uint64_t from, uint64_
             block += WORD - 1;
             continue;
         }
-        length = test(space, block) ? 0 : length + 1;
+        length = test(space->bits, block) ? 0 : length + 1;
         if (length == count) {
             return block + 1 - count;
         }
@@ -129,9 +143,15 @@ void runs_deinit(struct btree_runs *runs)
 
 void btree_free_blocks(struct btree *tree, struct btree_run run, uint64_t epoch)
 {
+    if (!space_is_used(&tree->space, run)) { /* two references, or one to nowhere */
+        btree_damaged(tree, run.block, "blocks are freed that are not in use");
+    }
     if (epoch == tree->epoch) {
         space_release(&tree->space, run); /* no superblock has ever named them */
-    } else {
-        runs_add(&tree->freed, run);
+        return;
     }
+    for (uint64_t i = 0; i < run.count; i++) {
+        tree->space.leaving[(run.block + i) / WORD] |= UINT64_C(1) << ((run.block + i) % WORD);
+    }
+    runs_add(&tree->freed, run);
 }

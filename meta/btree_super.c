@@ -114,17 +114,54 @@ static int choose(struct btree *tree, const uint8_t *blocks)
     return best;
 }
 
+/* A superblock may claim any number of blocks: memory for them is taken only when the file is long
+ * enough to hold a bit for each. */
+static int check_bitmap(struct btree *tree)
+{
+    const struct btree_super *super = &tree->durable;
+    uint64_t size = super->blocks / 8;
+    uint8_t last;
+    int64_t r;
+
+    if (super->bitmap == 0 || size == 0) { /* of an empty tree that was just made */
+        return super->bitmap == 0 && size == 0 && super->root == 0 ? 0 : -ERR_CORRUPT;
+    }
+    if (super->bitmap < BTREE_SUPER_BLOCKS || super->bitmap >= super->blocks) {
+        return -ERR_CORRUPT;
+    }
+    r = env_read_at(tree->env, tree->file, &last, 1, super->bitmap * BTREE_BLOCK + size - 1);
+    return r < 0 ? (int)r : r == 1 ? 0 : -ERR_CORRUPT;
+}
+
+/* The superblocks and the bitmap itself are in use. */
+static int check_used(const struct btree *tree, uint64_t bitmap_bytes)
+{
+    uint64_t count = (bitmap_bytes + BTREE_BLOCK - 1) / BTREE_BLOCK;
+
+    return space_is_used(&tree->space, (struct btree_run){0, BTREE_SUPER_BLOCKS}) &&
+                   space_is_used(&tree->space, (struct btree_run){tree->durable.bitmap, count})
+               ? 0
+               : -ERR_CORRUPT;
+}
+
 static int load_space(struct btree *tree)
 {
     const struct btree_super *super = &tree->durable;
     size_t size = (size_t)(super->blocks / 8);
     uint64_t kept = 0;
+    int64_t r = check_bitmap(tree);
 
+    if (r < 0) {
+        return (int)r;
+    }
     space_init(&tree->space, super->blocks);
     if (super->bitmap == 0) {
         return 0;
     }
-    btree_read(tree, super->bitmap, tree->space.bits, size);
+    r = env_read_at(tree->env, tree->file, tree->space.bits, size, super->bitmap * BTREE_BLOCK);
+    if (r != (int64_t)size) {
+        return r < 0 ? (int)r : -ERR_CORRUPT;
+    }
     if (crc32c(0, slice_make(tree->space.bits, size)) != super->bitmap_crc) {
         return -ERR_CORRUPT;
     }
@@ -132,7 +169,7 @@ static int load_space(struct btree *tree)
         kept += (uint64_t)__builtin_popcountll(tree->space.bits[i]);
     }
     tree->space.used = kept;
-    return 0;
+    return check_used(tree, size);
 }
 
 /* A new file holds the superblock of an empty tree; it appears whole or not at all. */

@@ -326,7 +326,7 @@ static bool is_sane(const struct meta_lock *lock)
 
 int lock_table_decode(struct lock_table *table, struct slice bytes)
 {
-    struct schema_reader reader = {bytes.data, bytes.data + bytes.size, false};
+    struct schema_reader reader = schema_reader_make(bytes);
 
     table->count = 0;
     while (reader.at != reader.end) {

@@ -170,7 +170,7 @@ unsigned client_peer_named(struct meta_client *client, struct slice address)
 
 void client_learn_members(struct meta_client *client, struct slice addresses)
 {
-    struct schema_reader reader = {addresses.data, addresses.data + addresses.size, false};
+    struct schema_reader reader = schema_reader_make(addresses);
 
     while (reader.at != reader.end) {
         struct slice address = schema_read_bytes(&reader, META_MEMBERS_MAX);

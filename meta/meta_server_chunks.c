@@ -176,7 +176,7 @@ static void copy_text(char *out, size_t size, struct slice text)
     size_t length = text.size < size - 1 ? text.size : size - 1;
 
     memset(out, 0, size);
-    memcpy(out, text.data, length);
+    slice_copy(out, slice_make(text.data, length));
 }
 
 static void take_settled(struct meta_chunk_server *chunk, const struct chunk_heartbeat *message)

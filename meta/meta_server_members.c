@@ -209,7 +209,7 @@ static int serve_change(struct meta_server *server, struct rpc_request *request,
     char address[RAFT_ADDRESS_MAX + 1] = {0};
     struct raft_change what = {.id = message->id, .address = address};
 
-    memcpy(address, message->address.data, message->address.size);
+    slice_copy(address, message->address);
     switch (message->op) {
     case META_MEMBER_ADD:
         what.type = RAFT_CHANGE_ADD;

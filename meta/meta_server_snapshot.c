@@ -142,7 +142,7 @@ int server_restore_begin(struct raft_machine *machine, const struct raft_snapsho
 int server_restore_write(struct raft_machine *machine, struct slice frame)
 {
     struct meta_server *server = server_of(machine);
-    struct schema_reader reader = {frame.data, frame.data + frame.size, false};
+    struct schema_reader reader = schema_reader_make(frame);
 
     if (server->restoring == NULL) {
         return -EINVAL;

@@ -29,11 +29,6 @@ static bool next_extent(struct schema_reader *reader, struct extent *out_extent,
     return true;
 }
 
-static struct schema_reader reader_of(struct slice bytes)
-{
-    return (struct schema_reader){bytes.data, bytes.data + bytes.size, false};
-}
-
 static int check_extent(struct ns *ns, const struct extent *extent)
 {
     if (extent->r.length == 0 || extent->r.length > CHUNK_BYTES_MAX ||
@@ -54,7 +49,7 @@ static int check_extent(struct ns *ns, const struct extent *extent)
 
 static int check_extents(struct ns *ns, struct slice extents, uint64_t *out_end)
 {
-    struct schema_reader reader = reader_of(extents);
+    struct schema_reader reader = schema_reader_make(extents);
     uint64_t journalled = 0;
     struct extent extent;
     bool failed = false;
@@ -85,7 +80,7 @@ static bool covers(struct slice extents, uint64_t size)
     uint64_t before;
 
     do {
-        struct schema_reader reader = reader_of(extents);
+        struct schema_reader reader = schema_reader_make(extents);
         struct extent extent;
         bool failed = false;
 
@@ -152,7 +147,7 @@ static void fit_extent(const struct ns *ns, const struct inode *inode, struct ex
 /* References first: a chunk that is named again must not die in between. */
 static void ref_extents(struct ns *ns, struct slice extents, const struct inode *inode)
 {
-    struct schema_reader reader = reader_of(extents);
+    struct schema_reader reader = schema_reader_make(extents);
     struct extent extent;
     bool failed = false;
 
@@ -167,7 +162,7 @@ static void ref_extents(struct ns *ns, struct slice extents, const struct inode 
 /* Puts the extents in place of what they cover. */
 static void commit_extents(struct ns *ns, struct slice extents, struct inode *inode)
 {
-    struct schema_reader reader = reader_of(extents);
+    struct schema_reader reader = schema_reader_make(extents);
     struct extent extent;
     bool failed = false;
 
@@ -238,7 +233,7 @@ static int commit_one(struct ns *ns, const struct meta_commit *commit, struct in
 /* 0 when the whole list can be decoded. */
 static int check_list(struct slice data)
 {
-    struct schema_reader reader = reader_of(data);
+    struct schema_reader reader = schema_reader_make(data);
     struct meta_commit commit;
     unsigned count = 0;
 
@@ -254,7 +249,7 @@ static int check_list(struct slice data)
 
 int ns_commit(struct ns *ns)
 {
-    struct schema_reader reader = reader_of(ns->request->data);
+    struct schema_reader reader = schema_reader_make(ns->request->data);
     cleanup(buf_deinit) struct buf attr = {0};
     int r = check_list(ns->request->data);
 

@@ -61,8 +61,8 @@ bool ns_next_journal(struct ns *ns, uint64_t after, uint64_t *out_data, struct r
     struct record_key at = record_key_journal(after + 1, 0);
     struct slice key, value;
 
-    if (!kv_seek(ns->kv, record_slice(&at), &key, &value) || !record_key_is(key, 'J') ||
-        record_journal_decode(out, value) < 0) {
+    if (after == UINT64_MAX || !kv_seek(ns->kv, record_slice(&at), &key, &value) ||
+        !record_key_is(key, 'J') || record_journal_decode(out, value) < 0) {
         return false;
     }
     *out_data = record_key_number(key, 0);
@@ -144,7 +144,7 @@ static int check_settle(struct ns *ns, const struct meta_settle *settle)
 static int check_settles(struct ns *ns)
 {
     struct slice data = ns->request->data;
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
     struct meta_settle settle;
     bool failed = false;
     unsigned count = 0;
@@ -163,7 +163,7 @@ static int check_settles(struct ns *ns)
 int ns_settle(struct ns *ns)
 {
     struct slice data = ns->request->data;
-    struct schema_reader reader = {data.data, data.data + data.size, false};
+    struct schema_reader reader = schema_reader_make(data);
     struct inode inode = {0};
     struct meta_settle settle;
     bool failed = false;

@@ -1,5 +1,6 @@
 #include "meta/record.h"
 
+#include "base/assert.h"
 #include "base/bytes.h"
 
 SCHEMA_IMPLEMENT(record_volume, RECORD_VOLUME)
@@ -120,9 +121,53 @@ uint64_t record_key_number(struct slice key, unsigned i)
     return key.size >= 1 + 8 * (size_t)(i + 1) ? bytes_get_be64(key.data + 1 + 8 * i) : 0;
 }
 
+/* Bytes of a key; 0 = there is no such letter. */
+static size_t key_size(char letter)
+{
+    switch (letter) {
+    case 'C':
+    case 'M':
+    case 'V':
+        return 1;
+    case 'I':
+    case 'L':
+    case 'O':
+    case 'S':
+        return 9;
+    case 'E':
+    case 'F':
+    case 'J':
+    case 'K':
+    case 'R':
+    case 'U':
+        return 17;
+    case 'D':
+    case 'X':
+        return 18;
+    case 'G':
+    case 'W':
+        return 25;
+    default:
+        return 0;
+    }
+}
+
+bool record_key_is(struct slice key, char letter)
+{
+    return key.size > 0 && key.data[0] == (uint8_t)letter && key.size == key_size(letter);
+}
+
+struct slice record_slice(const struct record_key *key)
+{
+    struct slice slice = slice_make(key->bytes, key->size);
+
+    ASSERT(record_key_is(slice, (char)key->bytes[0])); /* a new letter is in key_size */
+    return slice;
+}
+
 bool record_key_same_group(struct slice key, char letter, uint64_t first)
 {
-    return record_key_is(key, letter) && key.size >= 9 && bytes_get_be64(key.data + 1) == first;
+    return key.size >= 9 && record_key_is(key, letter) && record_key_number(key, 0) == first;
 }
 
 uint64_t record_name_hash(struct hash_key salt, struct slice name)

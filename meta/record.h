@@ -34,10 +34,8 @@ struct record_key {
     uint8_t size;
 };
 
-static inline struct slice record_slice(const struct record_key *key)
-{
-    return slice_make(key->bytes, key->size);
-}
+/* Borrowed from `key`. */
+struct slice record_slice(const struct record_key *key);
 
 struct record_key record_key_map(void);
 struct record_key record_key_dentry(uint64_t dir, uint64_t hash, uint8_t n);
@@ -59,12 +57,11 @@ struct record_key record_key_xattr(uint64_t ino, uint64_t hash, uint8_t n);
 
 /* The `i`th number of a key; 0 when the key is shorter. */
 uint64_t record_key_number(struct slice key, unsigned i);
-/* Same letter and same first number. */
+/* Same letter, as long as its keys are, and the same first number. */
 bool record_key_same_group(struct slice key, char letter, uint64_t first);
-static inline bool record_key_is(struct slice key, char letter)
-{
-    return key.size > 0 && key.data[0] == (uint8_t)letter;
-}
+/* The letter, and as long as its keys are: a shorter key would stand for another one, and whoever
+ * goes on behind that would come to it again. */
+bool record_key_is(struct slice key, char letter);
 /* Of a name in a directory or of an attribute: 63 bits, at least 3 (readdir cookies). */
 uint64_t record_name_hash(struct hash_key salt, struct slice name);
 

@@ -328,17 +328,28 @@ static bool parse_name(const char *name, const char *prefix, uint64_t *out_numbe
     return *end == '\0';
 }
 
-static void recycle_all(struct raft_log *log)
+/* Segments from before a gap become spares: only now, for what is begun here does not end before
+ * raft_log_open does, and that may fail. */
+static void recycle_all(struct raft_log *log, struct list *old)
 {
     struct list_node *node;
 
-    while ((node = list_pop_front(&log->segments)) != NULL) {
+    while ((node = list_pop_front(old)) != NULL) {
         raft_log_spare_recycle(log, list_entry(node, struct raft_log_segment, node));
     }
 }
 
+static void forget_all(struct list *old)
+{
+    struct list_node *node;
+
+    while ((node = list_pop_front(old)) != NULL) {
+        raft_log_segment_free(list_entry(node, struct raft_log_segment, node));
+    }
+}
+
 /* Names come sorted. Only the newest unbroken run counts: older segments were being dropped. */
-static int list_segments(struct raft_log *log)
+static int list_segments(struct raft_log *log, struct list *old)
 {
     cleanup(buf_deinit) struct buf names = {0};
     uint64_t seq;
@@ -364,7 +375,7 @@ static int list_segments(struct raft_log *log)
             if (!list_empty(&log->segments) &&
                 list_entry(list_last(&log->segments), struct raft_log_segment, node)->seq + 1 !=
                     seq) {
-                recycle_all(log);
+                list_splice(old, &log->segments);
             }
             list_push_back(&log->segments, &raft_log_segment_new(log, seq)->node);
         }
@@ -510,13 +521,16 @@ int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out)
 {
     cleanup(buf_deinit) struct buf bytes = {0};
     struct scan scan = {.log = log, .out = out};
+    struct list old;
     int r;
 
+    list_init(&old);
     r = lock_dir(log);
     if (r == 0) {
-        r = list_segments(log);
+        r = list_segments(log, &old);
     }
     if (r < 0) {
+        forget_all(&old);
         return r;
     }
     if (list_empty(&log->segments)) {
@@ -535,5 +549,11 @@ int raft_log_recover(struct raft_log *log, struct raft_log_recovered *out)
     }
     bytes = scan.bytes;
     r = r < 0 ? r : take_repair(log, out);
-    return r < 0 ? r : join_base(log, &scan);
+    r = r < 0 ? r : join_base(log, &scan);
+    if (r < 0) {
+        forget_all(&old);
+    } else {
+        recycle_all(log, &old);
+    }
+    return r;
 }

@@ -129,7 +129,7 @@ static int take_member(struct raft_members *members, struct slice bytes)
     if (raft_member_wire_decode(&wire, bytes) < 0) {
         return -ERR_BAD_MESSAGE;
     }
-    memcpy(address, wire.address.data, wire.address.size);
+    slice_copy(address, wire.address);
     return raft_members_add(members, wire.id, wire.voter, address) < 0 ? -ERR_BAD_MESSAGE : 0;
 }
 
@@ -143,8 +143,7 @@ int raft_members_decode(struct raft_members *out_members, struct slice command)
         raft_members_wire_decode(&wire, slice_make(command.data + 1, command.size - 1)) < 0) {
         return -ERR_BAD_MESSAGE;
     }
-    reader =
-        (struct schema_reader){wire.members.data, wire.members.data + wire.members.size, false};
+    reader = schema_reader_make(wire.members);
     while (reader.at != reader.end) {
         struct slice one = schema_read_bytes(&reader, KiB(1));
 

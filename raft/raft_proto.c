@@ -13,7 +13,7 @@ void raft_entries_encode(const struct raft_entry *entries, unsigned count, struc
 
 int raft_entries_decode(struct raft_entry *entries, unsigned count, struct slice bytes)
 {
-    struct schema_reader reader = {bytes.data, bytes.data + bytes.size, false};
+    struct schema_reader reader = schema_reader_make(bytes);
 
     for (unsigned i = 0; i < count; i++) {
         entries[i].term = schema_read_uint(&reader, UINT64_MAX);

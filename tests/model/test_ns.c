@@ -387,8 +387,7 @@ static void send_commit(struct world *world, struct meta_commit *commit, int exp
     schema_write_bytes(&all, buf_slice(&one));
     world->request = (struct meta_request){.op = META_COMMIT, .data = buf_slice(&all)};
     assert_int_equal(apply(world), 0);
-    reader = (struct schema_reader){world->reply->data.data,
-                                    world->reply->data.data + world->reply->data.size, false};
+    reader = schema_reader_make(world->reply->data);
     assert_int_equal(meta_commit_result_decode(&result, schema_read_bytes(&reader, KiB(4))), 0);
     assert_int_equal(-(int)result.error, expected);
 }
@@ -473,7 +472,7 @@ static void do_settle(struct world *world)
     if (rng_percent(&world->rng, 50)) {
         rng_percent(&world->rng, 50) ? do_commit(world) : do_setattr(world);
     }
-    reader = (struct schema_reader){extents.data, extents.data + extents.size, false};
+    reader = schema_reader_make(buf_slice(&extents));
     while (reader.at < reader.end) {
         cleanup(buf_deinit) struct buf one = {0};
         struct meta_extent extent;
@@ -609,8 +608,7 @@ static void check_dir(struct world *world, const struct node *dir)
 
     while (!end) {
         const struct meta_reply *reply = ns_read(&world->ns, &request, world->index);
-        struct schema_reader reader = {reply->data.data, reply->data.data + reply->data.size,
-                                       false};
+        struct schema_reader reader = schema_reader_make(reply->data);
 
         assert_int_equal(reply->error, 0);
         end = reply->value == 1;
@@ -634,8 +632,7 @@ static uint64_t check_file(struct world *world, const struct node *node)
 {
     struct meta_request request = {.op = META_EXTENTS, .ino = node->ino};
     const struct meta_reply *reply = ns_read(&world->ns, &request, world->index);
-    struct schema_reader reader = {reply->extents.data, reply->extents.data + reply->extents.size,
-                                   false};
+    struct schema_reader reader = schema_reader_make(reply->extents);
     uint64_t at = 0, bytes = 0;
     struct meta_attr attr;
 
@@ -739,7 +736,7 @@ static void check_inodes(struct world *world, unsigned files)
         request.ino = reply->value;
         buf_clear(&data);
         buf_append_slice(&data, reply->data);
-        reader = (struct schema_reader){data.data, data.data + data.size, false};
+        reader = schema_reader_make(buf_slice(&data));
         for (; reader.at < reader.end; seen++) {
             check_ahead(world, schema_read_bytes(&reader, META_BODY_MAX));
         }

@@ -485,8 +485,7 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
         node_lock_shared(dir);
         r = ask(&waiting, kernel);
         end = waiting.call.end;
-        reader =
-            (struct schema_reader){waiting.out.data, waiting.out.data + waiting.out.size, false};
+        reader = schema_reader_make(buf_slice(&waiting.out));
         while (r == 0 && reader.at < reader.end) {
             if (meta_dirent_decode(&listing.dirent, schema_read_bytes(&reader, META_BODY_MAX)) <
                 0) {

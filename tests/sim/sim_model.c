@@ -376,9 +376,8 @@ static const char *commit_record(struct model *model, struct slice bytes,
 static struct model_answer do_commit(struct model *model, const struct meta_request *request,
                                      const struct meta_reply *reply)
 {
-    struct schema_reader records = {request->data.data, request->data.data + request->data.size,
-                                    false};
-    struct schema_reader results = {reply->data.data, reply->data.data + reply->data.size, false};
+    struct schema_reader records = schema_reader_make(request->data);
+    struct schema_reader results = schema_reader_make(reply->data);
 
     while (records.at < records.end) {
         struct slice bytes = schema_read_bytes(&records, META_BODY_MAX);
@@ -401,8 +400,7 @@ static struct model_answer do_commit(struct model *model, const struct meta_requ
 static struct model_answer do_settle(struct model *model, const struct meta_request *request,
                                      const struct meta_reply *reply)
 {
-    struct schema_reader reader = {request->data.data, request->data.data + request->data.size,
-                                   false};
+    struct schema_reader reader = schema_reader_make(request->data);
     struct meta_settle settle;
 
     if (model_inode(model, request->ino) == NULL) {

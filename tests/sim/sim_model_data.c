@@ -221,8 +221,7 @@ const char *model_settle(struct model *model, const struct meta_settle *settle)
 static const char *commit_extents(struct model *model, struct model_inode *inode,
                                   const struct meta_commit *commit, unsigned slot)
 {
-    struct schema_reader reader = {commit->extents.data,
-                                   commit->extents.data + commit->extents.size, false};
+    struct schema_reader reader = schema_reader_make(commit->extents);
     const char *why = NULL;
 
     while (why == NULL && reader.at < reader.end) {
@@ -240,8 +239,7 @@ static const char *commit_extents(struct model *model, struct model_inode *inode
 /* Where what the commit brings ends. */
 static uint64_t end_of(const struct meta_commit *commit)
 {
-    struct schema_reader reader = {commit->extents.data,
-                                   commit->extents.data + commit->extents.size, false};
+    struct schema_reader reader = schema_reader_make(commit->extents);
     uint64_t end = commit->is_inline ? commit->inline_data.size : 0;
     struct meta_extent extent;
 

@@ -206,7 +206,7 @@ static void compare(const struct meta_request *request, const struct meta_reply 
 
 static void trace_extents(struct slice extents)
 {
-    struct schema_reader reader = {extents.data, extents.data + extents.size, false};
+    struct schema_reader reader = schema_reader_make(extents);
 
     while (reader.at < reader.end) {
         struct meta_extent extent;
@@ -220,9 +220,8 @@ static void trace_extents(struct slice extents)
 
 static void trace_commit(const struct meta_request *request, const struct meta_reply *reply)
 {
-    struct schema_reader results = {reply->data.data, reply->data.data + reply->data.size, false};
-    struct schema_reader reader = {request->data.data, request->data.data + request->data.size,
-                                   false};
+    struct schema_reader results = schema_reader_make(reply->data);
+    struct schema_reader reader = schema_reader_make(request->data);
 
     while (reader.at < reader.end) {
         struct meta_commit_result result = {0};

@@ -113,12 +113,12 @@ static void test_schema_numbers(void **state)
         cleanup(buf_deinit) struct buf bytes = {0};
 
         schema_write_uint(&bytes, values[i]);
-        reader = (struct schema_reader){bytes.data, bytes.data + bytes.size, false};
+        reader = schema_reader_make(buf_slice(&bytes));
         assert_true(schema_read_uint(&reader, UINT64_MAX) == values[i]);
         assert_false(reader.failed);
         assert_ptr_equal(reader.at, reader.end);
         if (values[i] > 0) {
-            reader = (struct schema_reader){bytes.data, bytes.data + bytes.size, false};
+            reader = schema_reader_make(buf_slice(&bytes));
             (void)schema_read_uint(&reader, values[i] - 1);
             assert_true(reader.failed);
         }

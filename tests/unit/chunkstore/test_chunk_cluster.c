@@ -174,6 +174,12 @@ static int put_chunk(struct cluster *cluster, uint64_t seq, uint32_t size, bool 
     return put.op.result;
 }
 
+static void on_peer_closed(struct rpc_peer *peer)
+{
+    (void)peer;
+    one_done();
+}
+
 static void get_released(struct chunk_get *get)
 {
     (void)get;
@@ -282,6 +288,19 @@ static void test_one_server_down_then_hint(void **state)
                         sizeof(cluster->servers[0].store.totals.hash));
 }
 
+static void flip_a_bit(struct cluster *cluster, unsigned server)
+{
+    struct segment *segment = cluster->servers[server].store.open[SEGMENT_LARGE];
+    uint64_t at;
+    uint8_t byte;
+
+    assert_non_null(segment);
+    at = segment->end - RECORD_ALIGN_LARGE - 50000;
+    assert_int_equal(env_read_at(cluster->env, segment->file, &byte, 1, at), 1);
+    byte ^= 4;
+    assert_int_equal(env_write_at(cluster->env, segment->file, &byte, 1, at), 0);
+}
+
 /* A damaged copy is never returned, and is replaced from another server. */
 static void test_damage_is_repaired(void **state)
 {
@@ -292,18 +311,7 @@ static void test_damage_is_repaired(void **state)
 
     assert_int_equal(put_chunk(cluster, 300, 100000, false), 0);
     for (unsigned i = 0; i < SERVERS - 1; i++) { /* flip a bit of the data on two of them */
-        struct chunk_store *store = &cluster->servers[i].store;
-        struct segment *segment = store->open[SEGMENT_LARGE];
-        uint8_t byte;
-
-        assert_non_null(segment);
-        assert_int_equal(env_read_at(cluster->env, segment->file, &byte, 1,
-                                     segment->end - RECORD_ALIGN_LARGE - 50000),
-                         1);
-        byte ^= 4;
-        assert_int_equal(env_write_at(cluster->env, segment->file, &byte, 1,
-                                      segment->end - RECORD_ALIGN_LARGE - 50000),
-                         0);
+        flip_a_bit(cluster, i);
     }
     for (unsigned i = 0; i < 6; i++) {
         expect(cluster, 300, 100000, 0, 100000, false);
@@ -316,6 +324,117 @@ static void test_damage_is_repaired(void **state)
         repairs = cluster->servers[0].heal.repairs + cluster->servers[1].heal.repairs;
     }
     assert_true(repairs >= 2);
+}
+
+/* ---- CHUNK_VERIFY ---- */
+
+struct verification {
+    struct rpc_call call;
+    struct chunk_verify_reply reply;
+    struct buf body;
+    int status;
+};
+
+static void on_verified(struct rpc_call *call, struct rpc_reply *reply)
+{
+    struct verification *verification = container_of(call, struct verification, call);
+
+    verification->status = reply->status;
+    buf_append_slice(&verification->body, reply->body);
+    one_done();
+}
+
+/* Asks server 1, as another server would. */
+static int verify(struct cluster *cluster, struct chunk_verify_request request,
+                  struct verification *out)
+{
+    cleanup(buf_deinit) struct buf body = {0};
+    struct rpc_peer peer;
+
+    *out = (struct verification){0};
+    chunk_verify_request_encode(&request, &body);
+    rpc_peer_init(&peer, cluster->env, &cluster->identity[SERVERS], cluster->addresses[0]);
+    out->call = (struct rpc_call){.opcode = CHUNK_VERIFY,
+                                  .body = buf_slice(&body),
+                                  .timeout_ns = 10 * NS_PER_S,
+                                  .done = on_verified};
+    cluster->waiting++;
+    rpc_call_start(&peer, &out->call);
+    wait_all(cluster);
+    peer.closed = on_peer_closed;
+    cluster->waiting++;
+    rpc_peer_close(&peer);
+    wait_all(cluster);
+    return out->status < 0 ? out->status
+                           : chunk_verify_reply_decode(&out->reply, buf_slice(&out->body));
+}
+
+/* Of all partitions of server 1: ids of damaged copies, and how many were read. */
+static uint64_t verify_all(struct cluster *cluster, uint32_t max, bool repair, struct buf *damaged)
+{
+    uint64_t chunks = 0;
+
+    for (uint32_t p = 0; p < CHUNK_PARTITIONS; p++) {
+        struct chunk_verify_request request = {.partition = p, .max = max, .repair = repair};
+        struct verification one;
+        bool last;
+
+        do {
+            assert_int_equal(verify(cluster, request, &one), 0);
+            chunks += one.reply.chunks;
+            buf_append_slice(damaged, one.reply.damaged);
+            request.session = one.reply.session;
+            request.seq = one.reply.seq;
+            last = one.reply.last;
+            buf_deinit(&one.body);
+        } while (!last);
+    }
+    return chunks;
+}
+
+static void expect_damaged(const struct buf *ids, uint64_t session, uint64_t seq)
+{
+    uint64_t found_session, found_seq;
+
+    assert_int_equal(chunk_ids_count(buf_slice(ids)), 1);
+    chunk_ids_get(buf_slice(ids), 0, &found_session, &found_seq);
+    assert_int_equal(found_session, session);
+    assert_int_equal(found_seq, seq);
+}
+
+/* What a server is asked to verify it names; it repairs it only when told to. */
+static void test_verify(void **state)
+{
+    struct cluster *cluster = *state;
+    struct chunk_server *server = &cluster->servers[0];
+    cleanup(buf_deinit) struct buf damaged = {0};
+    struct verification one;
+    uint64_t found, repairs = server->heal.repairs;
+
+    assert_int_equal(put_chunk(cluster, 400, 100000, false), 0);
+    assert_int_equal(verify_all(cluster, 0, false, &damaged), server->store.totals.chunks);
+    assert_int_equal(damaged.size, 0);
+    flip_a_bit(cluster, 0);
+    found = server->store.corrupt_found;
+    assert_int_equal(verify_all(cluster, 1, false, &damaged), server->store.totals.chunks);
+    expect_damaged(&damaged, 7, 400);
+    assert_int_equal(server->store.corrupt_found, found); /* it looked, no more */
+    settle(cluster, 300 * NS_PER_MS);
+    assert_int_equal(server->heal.repairs, repairs);
+
+    buf_clear(&damaged);
+    verify_all(cluster, 0, true, &damaged);
+    expect_damaged(&damaged, 7, 400);
+    for (unsigned i = 0; i < 200 && server->heal.repairs == repairs; i++) {
+        settle(cluster, 50 * NS_PER_MS);
+    }
+    buf_clear(&damaged);
+    assert_int_equal(verify_all(cluster, 0, false, &damaged), server->store.totals.chunks);
+    assert_int_equal(damaged.size, 0);
+    assert_int_equal(
+        verify(cluster, (struct chunk_verify_request){.partition = CHUNK_PARTITIONS}, &one),
+        -ERR_BAD_MESSAGE);
+    buf_deinit(&one.body);
 }
 
 static void test_restart_keeps_all(void **state)
@@ -357,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_delete),
         cmocka_unit_test(test_one_server_down_then_hint),
         cmocka_unit_test(test_damage_is_repaired),
+        cmocka_unit_test(test_verify),
         cmocka_unit_test(test_restart_keeps_all),
         cmocka_unit_test(test_foreign_directory_is_refused),
     };

@@ -37,8 +37,7 @@ static int commit(struct fixture *f, struct meta_commit record)
     if (r < 0) {
         return r;
     }
-    reader = (struct schema_reader){f->reply->data.data, f->reply->data.data + f->reply->data.size,
-                                    false};
+    reader = schema_reader_make(f->reply->data);
     assert_int_equal(meta_commit_result_decode(&result, schema_read_bytes(&reader, KiB(1))), 0);
     return -(int)result.error;
 }
@@ -545,8 +544,7 @@ static void test_given_up_chunk(void **state)
                                                          .chunk_low = low,
                                                          .data = buf_slice(&all)}),
                          0);
-        reader = (struct schema_reader){f.reply->data.data, f.reply->data.data + f.reply->data.size,
-                                        false};
+        reader = schema_reader_make(f.reply->data);
         assert_int_equal(meta_commit_result_decode(&result, schema_read_bytes(&reader, KiB(1))), 0);
         assert_int_equal(result.error, ESTALE); /* what was given up once stays so */
     }

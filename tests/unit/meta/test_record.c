@@ -106,6 +106,22 @@ static void test_keys(void **state)
     assert_int_equal(d.bytes[d.size - 1], 3);
 }
 
+/* What is shorter or longer is no key of its letter: it would be taken for another one. */
+static void test_key_sizes(void **state)
+{
+    struct record_key session = record_key_session(7);
+    struct slice key = record_slice(&session);
+    uint8_t longer[10] = "S";
+
+    (void)state;
+    assert_true(record_key_is(key, 'S'));
+    assert_false(record_key_is(key, 'O'));
+    assert_false(record_key_is(slice_make(key.data, key.size - 1), 'S'));
+    assert_false(record_key_is(slice_make(longer, sizeof(longer)), 'S'));
+    assert_false(record_key_is((struct slice){0}, 'S'));
+    assert_false(record_key_is(slice_make("?", 1), '?'));
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -121,9 +137,8 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codecs),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_codecs), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_key_sizes),
         cmocka_unit_test(test_names),
     };
 
