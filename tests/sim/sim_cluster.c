@@ -256,6 +256,7 @@ void client_start(unsigned slot)
     client->ready = client->closed = false;
     client->incarnation = ++world->incarnations;
     client->next_tag = 0;
+    client->returning = 0;
     client->kernel = kernel_new(client);
     model_new_client(&world->model, slot, client->incarnation);
     sim_call(world->sim, client->node, open_client, client);

@@ -26,6 +26,7 @@ static void on_done(struct fs_call *call)
     struct waiting *waiting = container_of(call, struct waiting, call);
 
     waiting->done = true;
+    waiting->kernel->client->returning++;
     waiting->timeout_ns = coherence_timeout(call->mount);
     buf_append_slice(&waiting->out, call->out);
     if (call->op == FS_OPEN && call->error == 0 && call->pages.size != 0) {
@@ -80,6 +81,7 @@ int ask(struct waiting *waiting, struct kernel *kernel)
     while (!waiting->done) {
         process_wait();
     }
+    kernel->client->returning--;
     witness_returned(waiting->call.meta.reply.index);
     world->counts.calls++;
     world->counts.errors += waiting->call.error != 0;

@@ -108,7 +108,7 @@ void promise_applied(const struct meta_request *request)
 static bool is_settled(const struct client *client, const struct model_inode *inode, uint64_t floor)
 {
     return inode != NULL && inode->changed <= floor && !witness_asking(client) &&
-           witness_ops_started(client) == witness_ops_told(client);
+           client->returning == 0 && witness_ops_started(client) == witness_ops_told(client);
 }
 
 void check_cached_name(const struct client *client, uint64_t dir, const char *name, uint64_t ino)

@@ -52,6 +52,7 @@ struct client {
     struct kernel *kernel;
     struct program *programs[SIM_PROCESSES_MAX];
     bool ready, closed;
+    unsigned returning; /* calls that are answered, whose programs have not run since */
     uint64_t next_tag;
 };
 
