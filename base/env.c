@@ -150,8 +150,50 @@ void env_fatal(struct env *env, const char *area, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     env->ops->log(env, LOG_LEVEL_ERROR, area, text);
-    env->ops->fatal(env);
+    env->ops->fatal(env, ENV_END_BUG, 0);
     UNREACHABLE();
+}
+
+void env_disk_failed(struct env *env, int error, const char *area, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    env->ops->log(env, LOG_LEVEL_ERROR, area, text);
+    env->ops->fatal(env, ENV_END_DISK, error);
+    UNREACHABLE();
+}
+
+void env_start_again(struct env *env, const char *area, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    env->ops->log(env, LOG_LEVEL_WARN, area, text);
+    env->ops->fatal(env, ENV_END_AGAIN, 0);
+    UNREACHABLE();
+}
+
+bool env_is_disk_error(int error)
+{
+    switch (-error) {
+    case EIO:
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+    case EUCLEAN: /* the file system found itself damaged */
+    case ENODEV:
+    case ENXIO:
+        return true;
+    default:
+        return false;
+    }
 }
 
 void log_write(struct env *env, enum log_level level, const char *area, const char *format, ...)

@@ -113,6 +113,13 @@ struct env_listener {
     void *impl; /* env's */
 };
 
+/* How a process comes to its end before its time (docs/adr/0021). */
+enum env_end {
+    ENV_END_BUG,  /* what must not be: abort */
+    ENV_END_DISK, /* its disk failed or is full: nothing is served any more, but who asks is told */
+    ENV_END_AGAIN, /* it starts again at once, and mends at the start what it has found damaged */
+};
+
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 struct env_ops {
@@ -132,7 +139,8 @@ struct env_ops {
     void (*conn_pause)(struct env *env, struct env_conn *conn, bool paused);
     void (*conn_close)(struct env *env, struct env_conn *conn);
     void (*log)(struct env *env, enum log_level level, const char *area, const char *text);
-    void (*fatal)(struct env *env); /* never returns: the process (a simulated node) dies now */
+    /* Never returns: the process (a simulated node) dies now. disk_error: of ENV_END_DISK. */
+    void (*fatal)(struct env *env, enum env_end end, int disk_error);
 };
 
 struct env {
@@ -239,6 +247,16 @@ int must_check env_replace_file(struct env *env, const char *dir, const char *pa
 /* Names in a directory (no dots), each ended by a zero byte, sorted. */
 int must_check env_list(struct env *env, const char *path, struct buf *out_names);
 
-/* The process dies at once (after a failed sync, a differing state hash): never returns. */
+/* The process dies at once (a differing state hash, a state that cannot be): never returns. */
 _Noreturn void env_fatal(struct env *env, const char *area, const char *format, ...)
     printf_like(3, 4);
+/* The server ends at once, because what it writes does not become durable any more, or what it has
+ * written cannot be read; `error`: the negative code that says why. Never returns: what memory and
+ * page cache hold is not trusted from here on. */
+_Noreturn void env_disk_failed(struct env *env, int error, const char *area, const char *format,
+                               ...) printf_like(4, 5);
+/* The server starts again at once: what it needs in memory cannot be read. Never returns. */
+_Noreturn void env_start_again(struct env *env, const char *area, const char *format, ...)
+    printf_like(3, 4);
+/* Is this negative code one of a disk that fails, is full, or has become read-only? */
+bool env_is_disk_error(int error);

@@ -85,8 +85,3 @@ void heap_remove(struct heap *heap, struct heap_node *node)
         sift_down(heap, last);
     }
 }
-
-struct heap_node *heap_top(const struct heap *heap)
-{
-    return heap->count ? heap->nodes[0] : NULL;
-}

@@ -20,4 +20,7 @@ void heap_push(struct heap *heap, struct heap_node *node, uint64_t key);
 /* Harmless when the node is in no heap. */
 void heap_remove(struct heap *heap, struct heap_node *node);
 /* The smallest, or NULL. */
-struct heap_node *heap_top(const struct heap *heap);
+static inline struct heap_node *heap_top(const struct heap *heap)
+{
+    return heap->count ? heap->nodes[0] : NULL;
+}

@@ -24,7 +24,7 @@ SCHEMA_IMPLEMENT(chunk_live_reply, CHUNK_LIVE_REPLY)
 
 const char *chunk_health_name(unsigned health)
 {
-    static const char *const names[] = {"ok", "full", "degraded"};
+    static const char *const names[] = {"ok", "full", "degraded", "failed"};
 
     return health < ARRAY_SIZE(names) ? names[health] : "?";
 }

@@ -18,6 +18,8 @@
 #define CHUNK_LIVE_MAX     4096 /* ids in one CHUNK_META_LIVE */
 #define CHUNK_VERIFY_MAX   256  /* chunks read by one CHUNK_VERIFY */
 #define CHUNK_MAP_BODY_MAX KiB(120)
+#define CHUNK_MEMBERS_MAX  KiB(2) /* addresses of metadata servers */
+#define CHUNK_ADDRESS_MAX  255
 
 enum chunk_opcode {
     CHUNK_PUT = 0x0200,    /* chunk_put_request, payload: stored bytes. Reply 0 = durable */
@@ -40,6 +42,7 @@ enum chunk_health {
     CHUNK_HEALTH_OK,
     CHUNK_HEALTH_FULL,     /* refuses puts, serves reads and deletes */
     CHUNK_HEALTH_DEGRADED, /* found damage that is not repaired yet */
+    CHUNK_HEALTH_FAILED,   /* its disk failed, it serves nothing (cli/standin.h) */
 };
 
 enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
@@ -163,9 +166,12 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
 
 #define CHUNK_HEARTBEAT_REPLY(F)                            \
     F(u64,   epoch,       0,                       1)       \
-    F(bytes, map,         CHUNK_MAP_BODY_MAX,      1)
+    F(bytes, map,         CHUNK_MAP_BODY_MAX,      1)       \
+    F(bytes, members,     CHUNK_MEMBERS_MAX,       2)
 /* map: cluster_map_encode, only when newer than the sender's. Also the body of a reply with status
- * -ERR_STALE_EPOCH from a chunk server. */
+ * -ERR_STALE_EPOCH from a chunk server, without members. members: the addresses of the metadata
+ * servers, each written as bytes; also with -ERR_NOT_LEADER and
+ * -ERR_NO_LEADER. */
 
 #define CHUNK_LIVE_REQUEST(F)                               \
     F(u32,   server_id,   0,                       1)       \

@@ -15,19 +15,6 @@ static uint64_t heartbeat_ns(const struct chunk_server *server)
     return server->store.settings.heartbeat_ms * NS_PER_MS;
 }
 
-struct rpc_peer *chunk_server_meta(struct chunk_server *server)
-{
-    return server->config.meta_count == 0 || server->stopping ? NULL
-                                                              : &server->meta[server->meta_now];
-}
-
-void chunk_server_meta_next(struct chunk_server *server)
-{
-    if (server->config.meta_count > 0) {
-        server->meta_now = (server->meta_now + 1) % server->config.meta_count;
-    }
-}
-
 uint32_t chunk_server_health(const struct chunk_server *server)
 {
     if (server->store.full) {
@@ -61,21 +48,34 @@ static void take_map(struct chunk_server *server, struct slice bytes)
     cluster_map_deinit(&map);
 }
 
+static void take_answer(struct chunk_server *server, const struct rpc_reply *reply)
+{
+    struct chunk_heartbeat_reply answer = {0};
+    int status = reply->status;
+    bool said = (status == 0 || status == -ERR_NOT_LEADER || status == -ERR_NO_LEADER) &&
+                chunk_heartbeat_reply_decode(&answer, reply->body) == 0;
+
+    if (said && status == 0) {
+        take_map(server, answer.map);
+    } else {
+        chunk_server_meta_next(server);
+    }
+    if (said) {
+        server_meta_learn(server, answer.members);
+    }
+    if (status == -ERR_NOT_LEADER) { /* the next one may lead: soon */
+        env_timer_start(server->env, &server->heartbeat,
+                        env_now(server->env) + heartbeat_ns(server) / 20);
+    }
+}
+
 static void on_heartbeat_reply(struct rpc_call *call, struct rpc_reply *reply)
 {
     struct chunk_server *server = call->data;
-    struct chunk_heartbeat_reply answer;
 
     server->heartbeat_running = false;
-    if (!server->stopping && reply->status == 0 &&
-        chunk_heartbeat_reply_decode(&answer, reply->body) == 0) {
-        take_map(server, answer.map);
-    } else if (!server->stopping) {
-        chunk_server_meta_next(server);
-        if (reply->status == -ERR_NOT_LEADER) { /* the next one may lead: soon */
-            env_timer_start(server->env, &server->heartbeat,
-                            env_now(server->env) + heartbeat_ns(server) / 20);
-        }
+    if (!server->stopping) {
+        take_answer(server, reply);
     }
     chunk_server_released(server);
 }
@@ -113,7 +113,7 @@ static void on_heartbeat(struct env_timer *timer)
     struct chunk_server *server = container_of(timer, struct chunk_server, heartbeat);
 
     store_check_space(&server->store);
-    if (!server->heartbeat_running && server->config.meta_count > 0) {
+    if (!server->heartbeat_running && server->meta_count > 0) {
         send_heartbeat(server);
     }
     env_timer_start(server->env, timer, env_now(server->env) + heartbeat_ns(server));
@@ -168,18 +168,6 @@ static void on_corrupt(struct chunk_store *store, const struct index_key *key)
     heal_pull(&server->heal, key, /* replace= */ true);
 }
 
-static void open_peers(struct chunk_server *server)
-{
-    const struct chunk_server_config *config = &server->config;
-
-    chunk_client_init(&server->peers, server->env, config->identity, 1);
-    for (unsigned i = 0; i < config->meta_count; i++) {
-        rpc_peer_init(&server->meta[i], server->env, config->identity, config->meta_addresses[i]);
-        server->meta[i].expect_role = RPC_ROLE_META;
-    }
-    server->meta_open = config->meta_count;
-}
-
 int chunk_server_start(struct chunk_server *server, struct env *env,
                        const struct chunk_server_config *config)
 {
@@ -209,7 +197,8 @@ int chunk_server_start(struct chunk_server *server, struct env *env,
         chunk_store_discard(&server->store);
         return r;
     }
-    open_peers(server);
+    chunk_client_init(&server->peers, server->env, config->identity, 1);
+    server_meta_open(server);
     heal_start(&server->heal, server);
     server->heartbeat.fire = on_heartbeat;
     env_timer_start(env, &server->heartbeat, env_now(env));
@@ -225,13 +214,6 @@ static void on_store_closed(struct chunk_store *store)
 
     server->store_closed = true;
     server->stopped(server);
-}
-
-static void on_meta_closed(struct rpc_peer *peer)
-{
-    struct chunk_server *server = peer->data;
-
-    chunk_server_released(server);
 }
 
 /* The last thing has ended: nothing uses the store any more. */
@@ -257,11 +239,6 @@ void chunk_server_stop(struct chunk_server *server, void (*stopped)(struct chunk
     rpc_server_stop(&server->rpc);
     heal_stop(&server->heal);
     chunk_client_deinit(&server->peers);
-    for (unsigned i = 0; i < server->config.meta_count; i++) {
-        server->meta[i].data = server;
-        server->meta[i].closed = on_meta_closed;
-        server->busy++;
-        rpc_peer_close(&server->meta[i]);
-    }
+    server_meta_close(server);
     chunk_server_released(server);
 }

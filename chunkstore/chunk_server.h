@@ -26,9 +26,9 @@ struct chunk_server {
     struct rpc_server rpc;
     struct chunk_client peers; /* connections to other chunk servers; its map is ours */
     struct heal heal;
-    struct rpc_peer meta[SERVER_METADATA_MAX];
-    unsigned meta_now;  /* whom we ask */
-    unsigned meta_open; /* not closed yet */
+    struct rpc_peer *meta[SERVER_METADATA_MAX]; /* owned: metadata servers that were ever named */
+    unsigned meta_count;
+    unsigned meta_now; /* whom we ask */
     struct env_timer heartbeat;
     struct rpc_call heartbeat_call;
     struct buf heartbeat_body;
@@ -63,6 +63,13 @@ void chunk_server_released(struct chunk_server *server);
 struct rpc_peer *chunk_server_meta(struct chunk_server *server);
 /* It did not help: ask the next one. */
 void chunk_server_meta_next(struct chunk_server *server);
+/* ---- server_meta.c ---- */
+void server_meta_open(struct chunk_server *server);
+/* Their calls end with -ECANCELED; the server is busy until all are closed. */
+void server_meta_close(struct chunk_server *server);
+/* A leader's list of its group's addresses (chunk_heartbeat_reply.members). */
+void server_meta_learn(struct chunk_server *server, struct slice addresses);
+
 bool chunk_server_owns(const struct chunk_server *server, uint32_t partition);
 /* The map by which all puts are accepted that are not in the store yet; 0 = by several. */
 uint64_t chunk_server_put_epoch(const struct chunk_server *server);

@@ -402,6 +402,56 @@ static bool is_settled(const struct heal *heal)
     return true;
 }
 
+/* ---- servers that are away ---- */
+
+void heal_note_reached(struct heal *heal, uint32_t server, bool reached)
+{
+    struct map_key key = map_u64(server);
+
+    if (reached) {
+        (void)map_remove(&heal->away, key);
+    } else if (map_get(&heal->away, key) == NULL) {
+        map_put(&heal->away, key, (void *)(uintptr_t)(env_now(heal->server->env) + 1));
+    }
+}
+
+bool heal_given_up(const struct heal *heal, uint32_t server)
+{
+    uint64_t since = (uint64_t)(uintptr_t)map_get(&heal->away, map_u64(server));
+
+    return since != 0 && env_now(heal->server->env) >= since + HEAL_GIVE_UP_NS;
+}
+
+/* ---- the timer ---- */
+
+/* Rises when a partition settles, and with each chunk that is pulled. */
+static uint64_t progress(const struct heal *heal)
+{
+    uint64_t count = heal->repairs;
+
+    for (uint32_t p = 0; p < CHUNK_PARTITIONS; p++) {
+        count += partition_set_has(&heal->settled, p);
+    }
+    return count;
+}
+
+/* Soon again while there is something to take over; without progress, as after a server that is
+ * down for long, ever later, at last as seldom as always. */
+static uint64_t sync_pause(struct heal *heal)
+{
+    uint64_t most = heal->server->store.settings.sync_ms * NS_PER_MS;
+    uint64_t done = progress(heal);
+
+    if (is_settled(heal)) {
+        return most;
+    }
+    heal->settle_pause_ns = done != heal->progress || heal->settle_pause_ns == 0
+                                ? HEAL_SETTLE_NS
+                                : min_u64(2 * heal->settle_pause_ns, most);
+    heal->progress = done;
+    return min_u64(heal->settle_pause_ns, most);
+}
+
 static void on_timer(struct env_timer *timer)
 {
     struct heal *heal = container_of(timer, struct heal, timer);
@@ -410,9 +460,7 @@ static void on_timer(struct env_timer *timer)
     requeue(heal);
     run_tasks(heal);
     if (now >= heal->sync_at_ns && heal_sync_start(heal)) {
-        uint64_t pause = heal->server->store.settings.sync_ms * NS_PER_MS;
-
-        heal->sync_at_ns = now + (is_settled(heal) ? pause : min_u64(pause, HEAL_SETTLE_NS));
+        heal->sync_at_ns = now + sync_pause(heal);
     }
     env_timer_start(heal->server->env, timer, now + HEAL_TICK_NS);
 }
@@ -420,7 +468,7 @@ static void on_timer(struct env_timer *timer)
 void heal_sync_soon(struct heal *heal)
 {
     if (!heal->closing) {
-        heal->sync_at_ns = 0;
+        heal->sync_at_ns = heal->settle_pause_ns = 0;
         env_timer_start(heal->server->env, &heal->timer,
                         env_now(heal->server->env) + HEAL_TICK_NS / 10);
     }
@@ -448,6 +496,7 @@ void heal_stop(struct heal *heal)
     }
     heal_sync_stop(heal);
     heal_scrub_stop(heal);
+    map_deinit(&heal->away);
     if (heal->running == 0) {
         map_deinit(&heal->tasks);
     }

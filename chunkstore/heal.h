@@ -26,6 +26,9 @@ struct heal {
     uint64_t sync_at_ns;
     struct heal_sync *sync;       /* running, or NULL */
     struct partition_set settled; /* by the map in use */
+    struct map away;              /* id of a server -> since when it has not been reached */
+    uint64_t settle_pause_ns;     /* between two syncs while a partition has not settled */
+    uint64_t progress;            /* at the last one: see `progress` in heal.c */
     struct heal_scrub *scrub;     /* running, or NULL */
     bool closing;
     uint64_t repairs, hints_delivered, scrubbed_bytes, dropped, syncs, pull_failures; /* counters */

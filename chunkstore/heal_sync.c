@@ -8,6 +8,10 @@
  * A page that shows nothing alive, or perhaps alive, that we miss is clean; a partition whose pages
  * all are has settled, if the peer had refused late puts before (chunk_digest_reply.epoch).
  *
+ * The server whose place we take may be gone. When it has not been reached for HEAL_GIVE_UP_NS, a
+ * partition has settled without it by a round in which it was clean against all its other owners:
+ * what counted as written has a copy on one of these, so nothing is dropped that they do not have.
+ *
  * Ids that only one side has are asked of the metadata service: LIVE and missing here: pulled; DEAD
  * and present here: deleted; UNKNOWN (being written now): left alone. The other side does the same.
  */
@@ -37,7 +41,9 @@ struct heal_sync {
     struct buf body, digests, theirs;
     uint64_t epoch; /* of our map when the peer was asked */
     uint64_t peer_epoch;
-    bool clean; /* the partition, so far */
+    bool clean;                       /* the partition, so far */
+    uint64_t round_epoch;             /* of our map when the round began */
+    uint8_t agrees[CHUNK_PARTITIONS]; /* other owners that it was clean against in this round */
     bool theirs_last;
     int status;
     struct store_scan scan;
@@ -98,11 +104,49 @@ static bool follows(const struct heal_sync *sync, uint32_t partition)
 /* All that the peer has of the partition was looked at. */
 static void note_settled(struct heal_sync *sync, uint32_t partition)
 {
-    uint64_t epoch = sync->heal->server->peers.map.epoch;
+    const struct cluster_map *map = &sync->heal->server->peers.map;
 
-    if (sync->clean && follows(sync, partition) && sync->epoch == epoch &&
-        sync->peer_epoch >= epoch) {
+    if (!sync->clean || sync->epoch != map->epoch || sync->peer_epoch < map->epoch) {
+        return;
+    }
+    if (follows(sync, partition)) {
         partition_set_put(&sync->heal->settled, partition, true);
+    } else if (cluster_map_owns(map, partition, sync->peer)) {
+        sync->agrees[partition]++;
+    }
+}
+
+static unsigned owners_of(const struct cluster_map *map, uint32_t partition)
+{
+    unsigned count = 0;
+
+    for (unsigned k = 0; k < CHUNK_REPLICAS; k++) {
+        count += map->owners[partition][k] != 0;
+    }
+    return count;
+}
+
+/* Where who was replaced is gone for long, and the other owners have nothing that we lack. */
+static void settle_without(struct heal_sync *sync)
+{
+    struct chunk_server *server = sync->heal->server;
+    const struct cluster_map *map = &server->peers.map;
+    unsigned count = 0;
+
+    for (uint32_t p = 0; p < map->partition_count && p < CHUNK_PARTITIONS; p++) {
+        uint32_t from = cluster_map_from(map, p, server->config.identity->node_id);
+
+        if (from != 0 && heal_given_up(sync->heal, from) && sync->round_epoch == map->epoch &&
+            !partition_set_has(&sync->heal->settled, p) &&
+            sync->agrees[p] + 1u == owners_of(map, p)) {
+            partition_set_put(&sync->heal->settled, p, true);
+            count++;
+        }
+    }
+    if (count > 0) {
+        LOG_WARN(server->env, "chunk",
+                 "partitions are taken over without a server that is away for too long count=%u",
+                 count);
     }
 }
 
@@ -121,6 +165,7 @@ static bool next_peer(struct heal_sync *sync)
             continue;
         }
         if (chunk_peer_unreachable(peer)) {
+            heal_note_reached(sync->heal, id, false);
             rpc_peer_poke(&peer->rpc);
             continue;
         }
@@ -355,11 +400,13 @@ static void sync_step(struct op *op)
         case SYNC_PEER:
             op->state = SYNC_DIGEST;
             if (!next_peer(sync)) {
+                settle_without(sync);
                 op_finish(op, 0);
                 return;
             }
             break;
         case SYNC_DIGEST:
+            heal_note_reached(sync->heal, sync->peer, sync->status == 0);
             op->state = SYNC_PARTITION;
             break;
         case SYNC_PARTITION:
@@ -422,6 +469,7 @@ bool heal_sync_start(struct heal *heal)
     }
     sync = mem_zalloc(sizeof(*sync));
     sync->heal = heal;
+    sync->round_epoch = heal->server->peers.map.epoch;
     heal->sync = sync;
     heal->server->busy++;
     op_init(&sync->op, &sync_kind);

@@ -41,8 +41,11 @@
 #define HEAL_QUEUE_MAX          65536
 #define HEAL_HINTS_MAX          65536
 #define HEAL_TIMEOUT_NS         (10 * NS_PER_S)
+/* A server whose place is taken is not waited for when it has not been reached for so long. Far
+ * above a session's lease: no client puts by a map as old any more. */
+#define HEAL_GIVE_UP_NS       (600 * NS_PER_S)
 
-#define CLIENT_ATTEMPT_NS       (10 * NS_PER_S) /* one call to one server */
-#define CLIENT_BACKOFF_MIN_NS   (10 * NS_PER_MS)
-#define CLIENT_BACKOFF_MAX_NS   (500 * NS_PER_MS)
-#define CLIENT_HEDGE_MIN_NS     (10 * NS_PER_MS)
+#define CLIENT_ATTEMPT_NS     (10 * NS_PER_S) /* one call to one server */
+#define CLIENT_BACKOFF_MIN_NS (10 * NS_PER_MS)
+#define CLIENT_BACKOFF_MAX_NS (500 * NS_PER_MS)
+#define CLIENT_HEDGE_MIN_NS   (10 * NS_PER_MS)

@@ -7,6 +7,8 @@
 #include "chunkstore/lsm_internal.h"
 #include "chunkstore/store_internal.h"
 
+#include <errno.h>
+
 bool record_head_is(const struct record_head *head, const struct index_entry *entry)
 {
     return head->type != RECORD_DELETE && index_key_compare(&head->key, &entry->key) == 0 &&
@@ -190,7 +192,18 @@ uint64_t chunk_store_dead_bytes(const struct chunk_store *store)
     return dead;
 }
 
-/* ---- free space ---- */
+/* ---- the disk ---- */
+
+void store_failed(struct chunk_store *store, int result)
+{
+    if (result == -ENOSPC || result == -EDQUOT) {
+        store->full = true;
+    } else if (env_is_disk_error(result)) {
+        env_disk_failed(store->env, result, "chunk",
+                        "the disk fails, this server stops; others have its chunks dir=%s error=%s",
+                        store->dir, err_text(result));
+    }
+}
 
 static void judge_space(struct chunk_store *store, const struct env_io *stat)
 {

@@ -100,7 +100,7 @@ static void fail_group(struct chunk_store *store, int result)
 {
     struct list_node *node;
 
-    store->full = store->full || result == -ENOSPC;
+    store_failed(store, result);
     while ((node = list_pop_front(&store->group.items)) != NULL) {
         struct store_item *item = list_entry(node, struct store_item, node);
 
@@ -246,9 +246,9 @@ static void write_files(struct chunk_store *store)
 static void check_sync(struct chunk_store *store, const struct env_io *sync, const char *what)
 {
     if (sync->result < 0) {
-        env_fatal(store->env, "chunk",
-                  "sync failed, nothing is known to be durable %s dir=%s error=%s", what,
-                  store->dir, err_name((int)sync->result));
+        env_disk_failed(store->env, (int)sync->result, "chunk",
+                        "sync failed, nothing is known to be durable %s dir=%s error=%s", what,
+                        store->dir, err_name((int)sync->result));
     }
 }
 
@@ -393,6 +393,7 @@ static void group_step(struct op *op)
             }
             LOG_WARN(store->env, "chunk", "write failed, puts are refused dir=%s error=%s",
                      store->dir, err_name(r));
+            store_failed(store, r);
             op->state = GROUP_REPAIR;
             op->result = r;
             cut_files(store);
@@ -401,8 +402,8 @@ static void group_step(struct op *op)
         for (unsigned class = 0; class < SEGMENT_CLASSES; class ++) {
             if (store->group.files[class].bytes > 0 &&
                 store->group.files[class].repair.result < 0) {
-                env_fatal(store->env, "chunk", "a failed write cannot be cut off dir=%s",
-                          store->dir);
+                env_disk_failed(store->env, (int)store->group.files[class].repair.result, "chunk",
+                                "a failed write cannot be cut off dir=%s", store->dir);
             }
         }
         r = op->result;

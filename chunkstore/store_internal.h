@@ -52,6 +52,9 @@ static inline bool segment_may_hold(const struct segment *segment, const struct 
 
 /* Does a record with this head belong to the entry? */
 bool record_head_is(const struct record_head *head, const struct index_entry *entry);
+/* A change of the disk failed. Lack of space refuses puts until there is some
+ * again; whatever else a disk says ends the server. */
+void store_failed(struct chunk_store *store, int result);
 uint64_t entry_record_bytes(const struct index_entry *entry);
 char *segment_path(const struct chunk_store *store, uint32_t id);
 struct segment *segment_find(const struct chunk_store *store, uint32_t id);

@@ -173,8 +173,9 @@ static void encode_manifest(struct store_job *job)
 static void check_sync(struct store_job *job, const char *what)
 {
     if (job->io.result < 0) {
-        env_fatal(job->store->env, "chunk", "sync failed %s dir=%s error=%s", what, job->store->dir,
-                  err_name((int)job->io.result));
+        env_disk_failed(job->store->env, (int)job->io.result, "chunk",
+                        "sync failed %s dir=%s error=%s", what, job->store->dir,
+                        err_name((int)job->io.result));
     }
 }
 
@@ -230,6 +231,7 @@ static void save_again(struct store_job *job, struct op *op)
 {
     LOG_WARN(job->store->env, "chunk", "cannot save the manifest, trying again dir=%s error=%s",
              job->store->dir, err_name((int)job->io.result));
+    store_failed(job->store, (int)job->io.result);
     if (job->file != NULL) {
         lsm_file_retire(&job->store->lsm, job->file, NULL);
         job->file = NULL;
@@ -367,6 +369,10 @@ static void job_drained(struct op *op)
                  : job->flush  ? "flush"
                                : "merge",
                  err_name(op->result));
+        if (job->io.type != ENV_IO_READ && job->io.result == op->result) {
+            store_failed(store,
+                         op->result); /* what cannot be read is repaired by who asks for it */
+        }
     }
     store->job = NULL;
     if (!store->closing) {

@@ -3,32 +3,42 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cli/standin.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <sys/wait.h>
 
+#define AFTER "--after" /* the one option that users do not give: see begin_anew */
+
 static struct env_uv *loop; /* of this process */
+static char **arguments;    /* of main, behind the name of the program */
 
 struct running {
     const struct daemon_kind *kind;
     void *server;
     struct stats_view view;
     struct admin admin;
+    struct standin standin; /* instead of the server, when its disk failed */
+    bool stands_in;
 };
+
+void daemon_stopped(void)
+{
+    env_uv_stop(loop);
+}
 
 static void on_signal(void *data)
 {
     struct running *running = data;
 
+    if (running->stands_in) {
+        daemon_stopped();
+        return;
+    }
     admin_stop(&running->admin);
     running->kind->stop(running->server);
-}
-
-void daemon_stopped(void)
-{
-    env_uv_stop(loop);
 }
 
 static const char settings_title[] = "What can be set, in the section of cluster.conf that is "
@@ -38,17 +48,13 @@ static const char settings_title[] = "What can be set, in the section of cluster
 static int parse(const struct daemon_kind *kind, struct daemon_options *options, int argc,
                  char **argv)
 {
-    static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
-                                          {"id", required_argument, NULL, 'i'},
-                                          {"log", required_argument, NULL, 'l'},
-                                          {"pid-file", required_argument, NULL, 'p'},
-                                          {"background", no_argument, NULL, 'b'},
-                                          {"verbose", no_argument, NULL, 'v'},
-                                          {"set", required_argument, NULL, 's'},
-                                          {"bootstrap", no_argument, NULL, 'B'},
-                                          {"join", no_argument, NULL, 'J'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'}, {"id", required_argument, NULL, 'i'},
+        {"log", required_argument, NULL, 'l'},    {"pid-file", required_argument, NULL, 'p'},
+        {"background", no_argument, NULL, 'b'},   {"verbose", no_argument, NULL, 'v'},
+        {"set", required_argument, NULL, 's'},    {"bootstrap", no_argument, NULL, 'B'},
+        {"join", no_argument, NULL, 'J'},         {"after", required_argument, NULL, 'A'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     char *end;
     int c;
 
@@ -87,6 +93,10 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
         case 'J':
             options->join = true;
             break;
+        case 'A':
+            options->again = true;
+            options->disk_error = -(int)strtol(optarg, &end, 10);
+            break;
         case 'h':
             fputs(kind->help, stdout);
             config_print_help(kind->settings(), settings_title);
@@ -105,6 +115,30 @@ static int parse(const struct daemon_kind *kind, struct daemon_options *options,
         return EXIT_USAGE;
     }
     return 0;
+}
+
+/*
+ * The process becomes a fresh one of the same number: nothing of its memory, of its open files and
+ * of what it thinks it has written is left. It stands in for the server when its disk failed.
+ */
+static void begin_anew(void *data, enum env_end end, int disk_error)
+{
+    char **next;
+    char number[16];
+    size_t count = 0;
+
+    (void)data;
+    while (arguments[count] != NULL && strcmp(arguments[count], AFTER) != 0) {
+        count++;
+    }
+    next = mem_zalloc((count + 4) * sizeof(*next));
+    next[0] = program_invocation_name;
+    memcpy(next + 1, arguments, count * sizeof(*next));
+    snprintf(number, sizeof(number), "%d", end == ENV_END_DISK ? -disk_error : 0);
+    next[count + 1] = (char *)(uintptr_t)AFTER;
+    next[count + 2] = number;
+    execv("/proc/self/exe", next);
+    mem_free(next);
 }
 
 int write_pid_file(const char *path)
@@ -157,6 +191,28 @@ static void serve_stats(struct running *running, const struct cluster_config *cl
     mem_free(path);
 }
 
+/* 0 or a negative code. */
+static int start(struct running *running, const struct daemon_options *options,
+                 const struct cluster_config *cluster, const struct node_config *node)
+{
+    const struct daemon_kind *kind = running->kind;
+    struct env *env = env_uv_env(loop);
+    int r = options->disk_error;
+
+    env_uv_on_end(loop, begin_anew, NULL);
+    if (r == 0) {
+        r = kind->start(running->server, env, cluster, node, options);
+    }
+    if (r < 0 && options->again && env_is_disk_error(r)) {
+        running->stands_in = true;
+        r = standin_start(&running->standin, env, kind, cluster, node, r);
+    } else if (r == 0) {
+        serve_stats(running, cluster, node);
+        LOG_INFO(env, kind->name, "serving at %s, data in %s", node->address, node->dir);
+    }
+    return r;
+}
+
 static int serve(const struct daemon_kind *kind, const struct daemon_options *options,
                  const struct cluster_config *cluster, int report_fd)
 {
@@ -179,7 +235,7 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
     }
     r = write_pid_file(options->pid_file);
     if (r == 0) {
-        r = kind->start(running.server, env_uv_env(loop), cluster, node, options);
+        r = start(&running, options, cluster, node);
     }
     if (r < 0) {
         cli_error("%s cannot start: %s; %s says more", name, err_text(r),
@@ -187,8 +243,6 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         daemon_report(report_fd, 1, options->log_path);
         return 1;
     }
-    serve_stats(&running, cluster, node);
-    LOG_INFO(env_uv_env(loop), kind->name, "serving at %s, data in %s", node->address, node->dir);
     daemon_report(report_fd, 0, options->log_path);
     env_uv_on_stop_signal(loop, on_signal, &running);
     env_uv_run(loop);
@@ -232,6 +286,7 @@ int daemon_main(const struct daemon_kind *kind, int argc, char **argv)
     const struct node_config *node;
     int r;
 
+    arguments = argv;
     r = parse(kind, &options, argc, argv);
     if (r != 0) {
         return r < 0 ? 0 : r;
@@ -241,14 +296,15 @@ int daemon_main(const struct daemon_kind *kind, int argc, char **argv)
     }
     config_overrides_apply(&options.set, kind->settings(),
                            (char *)&cluster + kind->settings_offset);
+    options.bootstrap = options.bootstrap && !options.again; /* the directory is made */
     node = kind->find(&cluster, options.id);
     if (node == NULL || node->dir == NULL) {
         cli_error("%s has no section [%s.%u] with a dir", options.config_path, kind->node,
                   options.id);
         return 1;
     }
-    r = options.background ? serve_in_background(kind, &options, &cluster)
-                           : serve(kind, &options, &cluster, -1);
+    r = options.background && !options.again ? serve_in_background(kind, &options, &cluster)
+                                             : serve(kind, &options, &cluster, -1);
     cluster_config_deinit(&cluster);
     return r;
 }

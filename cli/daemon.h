@@ -10,6 +10,9 @@ struct daemon_options {
     uint32_t id;
     bool background, verbose;
     bool bootstrap, join; /* metad: the first start, of a new cluster or into a running one */
+    /* The process was another one's and began anew (docs/adr/0021): */
+    bool again;
+    int disk_error; /* why: the disk said this negative code; 0 = something else */
     struct config_overrides set;
 };
 

@@ -7,6 +7,7 @@
 #include "cli/group_view.h"
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "chunkstore/chunk_proto.h"
 #include "meta/meta_proto.h"
 
@@ -16,6 +17,7 @@
 
 #define ASK_TIMEOUT   (2 * NS_PER_S)
 #define HEARD_DOWN_MS 5000 /* unheard of for so long = down */
+#define SERVERS_MAX   4096 /* chunk servers: more records do not fit a status */
 
 struct view {
     struct cluster_config cluster;
@@ -82,54 +84,70 @@ static json_t *members_of(const struct view *view)
     return members;
 }
 
-/* The server's own counters, asked from it; none when it does not answer. */
-static void add_counters(struct view *view, json_t *object, struct slice address)
+/* The server's own counters and health, as it has told; none when it did not answer. */
+static void add_counters(json_t *object, const struct ask *ask)
 {
-    char text[256];
     struct chunk_status status;
-    struct ask ask;
 
-    snprintf(text, sizeof(text), "%.*s", (int)address.size, (const char *)address.data);
-    ask_start(&view->asks, &ask, text, CHUNK_STATUS, (struct slice){0}, ASK_TIMEOUT);
-    ask_wait(&view->asks);
-    if (ask.status == 0 && chunk_status_decode(&status, buf_slice(&ask.body)) == 0) {
-        json_object_set_new(object, "health", json_string(chunk_health_name(status.health)));
-        json_object_set_new(object, "chunks", json_integer((json_int_t)status.chunks));
-        json_object_set_new(object, "stored_bytes", json_integer((json_int_t)status.stored_bytes));
-        json_object_set_new(object, "dead_bytes", json_integer((json_int_t)status.dead_bytes));
-        json_object_set_new(object, "corrupt_found",
-                            json_integer((json_int_t)status.corrupt_found));
-        json_object_set_new(object, "repairs", json_integer((json_int_t)status.repairs));
-        json_object_set_new(object, "hints_waiting",
-                            json_integer((json_int_t)status.hints_waiting));
-        json_object_set_new(object, "torn_tails", json_integer((json_int_t)status.torn_tails));
+    if (ask->status < 0 || chunk_status_decode(&status, buf_slice(&ask->body)) < 0) {
+        return;
     }
-    ask_free(&ask);
+    json_object_set_new(object, "health", json_string(chunk_health_name(status.health)));
+    json_object_set_new(object, "chunks", json_integer((json_int_t)status.chunks));
+    json_object_set_new(object, "stored_bytes", json_integer((json_int_t)status.stored_bytes));
+    json_object_set_new(object, "dead_bytes", json_integer((json_int_t)status.dead_bytes));
+    json_object_set_new(object, "corrupt_found", json_integer((json_int_t)status.corrupt_found));
+    json_object_set_new(object, "repairs", json_integer((json_int_t)status.repairs));
+    json_object_set_new(object, "hints_waiting", json_integer((json_int_t)status.hints_waiting));
+    json_object_set_new(object, "torn_tails", json_integer((json_int_t)status.torn_tails));
 }
 
+static bool next_server(struct schema_reader *reader, struct meta_status_server *out_server)
+{
+    struct slice record;
+
+    if (reader->at == reader->end) {
+        return false;
+    }
+    record = schema_read_bytes(reader, KiB(1));
+    return !reader->failed && meta_status_server_decode(out_server, record) == 0;
+}
+
+static json_t *server_of(const struct meta_status_server *server)
+{
+    json_t *object = json_pack("{s:i, s:o, s:o}", "id", (int)server->id, "address",
+                               text_of(server->address), "zone", text_of(server->zone));
+
+    json_object_set_new(object, "up", json_boolean(server->heard_ms <= HEARD_DOWN_MS));
+    json_object_set_new(object, "total_bytes", json_integer((json_int_t)server->total_bytes));
+    json_object_set_new(object, "free_bytes", json_integer((json_int_t)server->free_bytes));
+    return object;
+}
+
+/* Asks all of them at once, also those that the leader has not heard: one whose disk failed says
+ * so. */
 static json_t *servers_of(struct view *view, const struct meta_status *status)
 {
     struct schema_reader reader = schema_reader_make(status->servers);
+    struct ask *asks = mem_zalloc(SERVERS_MAX * sizeof(*asks));
     json_t *servers = json_array();
+    struct meta_status_server server;
 
-    while (reader.at != reader.end) {
-        struct meta_status_server server;
-        struct slice record = schema_read_bytes(&reader, KiB(1));
-        json_t *object;
+    while (json_array_size(servers) < SERVERS_MAX && next_server(&reader, &server)) {
+        char address[256];
 
-        if (reader.failed || meta_status_server_decode(&server, record) < 0) {
-            break;
-        }
-        object = json_pack("{s:i, s:o, s:o}", "id", (int)server.id, "address",
-                           text_of(server.address), "zone", text_of(server.zone));
-        json_object_set_new(object, "up", json_boolean(server.heard_ms <= HEARD_DOWN_MS));
-        json_object_set_new(object, "total_bytes", json_integer((json_int_t)server.total_bytes));
-        json_object_set_new(object, "free_bytes", json_integer((json_int_t)server.free_bytes));
-        if (server.heard_ms <= HEARD_DOWN_MS) {
-            add_counters(view, object, server.address);
-        }
-        json_array_append_new(servers, object);
+        snprintf(address, sizeof(address), "%.*s", (int)server.address.size,
+                 (const char *)server.address.data);
+        ask_start(&view->asks, &asks[json_array_size(servers)], address, CHUNK_STATUS,
+                  (struct slice){0}, ASK_TIMEOUT);
+        json_array_append_new(servers, server_of(&server));
     }
+    ask_wait(&view->asks);
+    for (size_t i = 0; i < json_array_size(servers); i++) {
+        add_counters(json_array_get(servers, i), &asks[i]);
+        ask_free(&asks[i]);
+    }
+    mem_free(asks);
     return servers;
 }
 
@@ -170,7 +188,25 @@ static void add_own_codes(json_t *health, struct slice codes)
     add_codes(health, codes, "META_");
 }
 
-static json_t *health_of(const struct view *view)
+/* What the chunk servers have said of themselves. */
+static void add_chunk_codes(json_t *health, const json_t *servers)
+{
+    size_t i;
+    json_t *server;
+
+    json_array_foreach(servers, i, server)
+    {
+        const char *own = json_string_value(json_object_get(server, "health"));
+
+        if (own != NULL && strcmp(own, chunk_health_name(CHUNK_HEALTH_FAILED)) == 0) {
+            add_health(health, "CHUNK_DISK_FAILED");
+        } else if (own != NULL && strcmp(own, chunk_health_name(CHUNK_HEALTH_FULL)) == 0) {
+            add_health(health, "CHUNK_DISK_FULL");
+        }
+    }
+}
+
+static json_t *health_of(const struct view *view, const json_t *servers)
 {
     json_t *health = json_array();
 
@@ -187,6 +223,7 @@ static json_t *health_of(const struct view *view)
     if (view->group.answers < view->group.count) {
         add_health(health, "META_SERVER_DOWN");
     }
+    add_chunk_codes(health, servers);
     return health;
 }
 
@@ -194,7 +231,8 @@ static json_t *report_of(struct view *view)
 {
     const struct meta_status *leader = leader_of(view);
     json_t *report = json_object();
-    json_t *health = health_of(view);
+    json_t *servers = leader != NULL ? servers_of(view, leader) : NULL;
+    json_t *health = health_of(view, servers);
     const char *state = leader == NULL                 ? "unavailable"
                         : json_array_size(health) == 0 ? "healthy"
                                                        : "degraded";
@@ -206,7 +244,7 @@ static json_t *report_of(struct view *view)
         json_object_set_new(report, "leader", json_integer(leader->id));
         json_object_set_new(report, "term", json_integer((json_int_t)leader->term));
         json_object_set_new(report, "sessions", json_integer(leader->sessions));
-        json_object_set_new(report, "chunk", servers_of(view, leader));
+        json_object_set_new(report, "chunk", servers);
         json_object_set_new(report, "map_epoch", json_integer((json_int_t)leader->map_epoch));
         json_object_set_new(report, "inodes", json_integer((json_int_t)leader->inodes));
         json_object_set_new(report, "used_bytes", json_integer((json_int_t)leader->used_bytes));
@@ -261,9 +299,9 @@ static void print_text(const json_t *report)
         printf("  %" PRId64 "  %-8s %.1f of %.1f GiB free  %" PRId64 " chunks  %" PRId64
                " repaired  %s\n",
                (int64_t)integer(item, "id"),
-               !json_is_true(json_object_get(item, "up")) ? "DOWN"
-               : health != NULL                           ? health
-                                                          : "up",
+               health != NULL                              ? health
+               : json_is_true(json_object_get(item, "up")) ? "up"
+                                                           : "DOWN",
                (double)integer(item, "free_bytes") / (double)GiB(1),
                (double)integer(item, "total_bytes") / (double)GiB(1),
                (int64_t)integer(item, "chunks"), (int64_t)integer(item, "repairs"),

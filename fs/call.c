@@ -462,8 +462,12 @@ void fs_call_cancel(struct fs_call *call)
     } else if (call->active != NULL) {
         op_wake(call->active);
     } else if (call->waiting_flush || call->waiting_space) {
+        /* A write that waits for its commit is done: EINTR would say that nothing was written. What
+         * becomes of it, fsync or close tells. */
+        bool written = call->op == FS_WRITE && call->waiting_flush;
+
         call->waiting_flush = call->waiting_space = false;
         list_remove(&call->node);
-        fs_call_finish(call, -EINTR);
+        fs_call_finish(call, written ? 0 : -EINTR);
     }
 }

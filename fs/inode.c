@@ -54,10 +54,18 @@ static void drop_contents(struct mount *mount, struct inode *inode)
     list_remove(&inode->contents_node);
 }
 
+/* Data of it was lost and nobody has been told: the next fsync or close of it is, also when the
+ * kernel has forgotten it meanwhile. As many as had unwritten data when the space ran out, at most.
+ */
+static bool owes_error(const struct inode *inode)
+{
+    return inode->write_error != 0 && inode->attr.nlink != 0;
+}
+
 void inode_release(struct mount *mount, struct inode *inode)
 {
-    if (inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) || inode->truncating ||
-        inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
+    if (owes_error(inode) || inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) ||
+        inode->truncating || inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
         !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters)) {
         return;
     }

@@ -12,7 +12,8 @@
  * A page changes in place while it is younger than the last checkpoint's start; else it moves to
  * new blocks, and its old ones are free again when the next superblock is durable. So a crash at
  * any moment leaves the last checkpoint whole. Page faults read the file synchronously; a page that
- * does not match the checksum in its parent ends the process (the group has other copies).
+ * does not match the checksum in its parent ends the process, after the owner was told: what has
+ * been read of the tree is in use all the way up the stack (the group has other copies).
  */
 #include "base/env.h"
 #include "base/map.h"
@@ -28,6 +29,9 @@ struct btree_config {
     uint32_t node_id;
     size_t cache_bytes; /* pages kept by btree_trim */
     void *owner;        /* tree->owner */
+    /* A page of `tree` (or of one of its views) is damaged. Ends the process, or returns: then it
+     * is ended as by a bug. May be NULL. */
+    void (*damaged)(struct btree *tree);
 };
 
 /* What a superblock says. */
@@ -70,6 +74,7 @@ struct btree_runs {
 struct btree {
     struct env *env;
     void *owner; /* the caller's */
+    void (*damaged)(struct btree *tree);
     struct env_file *file;
     char *dir, *path;
     size_t cache_bytes;

@@ -137,8 +137,9 @@ static void freeze(struct btree_checkpoint *checkpoint)
 static void io_ended(struct btree_checkpoint *checkpoint)
 {
     if (checkpoint->io.result < 0) {
-        env_fatal(checkpoint->tree->env, "btree", "checkpoint failed path=%s error=%s",
-                  checkpoint->tree->path, err_text((int)checkpoint->io.result));
+        env_disk_failed(checkpoint->tree->env, (int)checkpoint->io.result, "btree",
+                        "checkpoint failed path=%s error=%s", checkpoint->tree->path,
+                        err_text((int)checkpoint->io.result));
     }
 }
 

@@ -75,5 +75,7 @@ void overflow_delete(struct btree *tree, struct btree_overflow *overflow);
 /* ---- btree_super.c ---- */
 void super_encode(const struct btree_super *super, uint8_t out[BTREE_BLOCK]);
 int must_check super_decode(struct btree_super *out_super, const uint8_t *block);
+/* What was read at `block` is not what was written there: tells the owner, ends the process. */
+_Noreturn void btree_damaged(struct btree *tree, uint64_t block, const char *what);
 /* Reads exactly `size` bytes at a block, or ends the process. */
 void btree_read(struct btree *tree, uint64_t block, void *data, size_t size);

@@ -94,8 +94,7 @@ static struct btree_node *load(struct btree *tree, struct btree_ref ref, unsigne
 
     btree_read(tree, ref.block, node->data, BTREE_PAGE);
     if (is_damaged(tree, ref, node->data, level)) {
-        env_fatal(tree->env, "btree", "page is damaged path=%s block=%" PRIu64, tree->path,
-                  ref.block);
+        btree_damaged(tree, ref.block, "page is damaged");
     }
     node->block = ref.block;
     tree->faults++;
@@ -139,7 +138,7 @@ void btree_load_root(struct btree *tree)
         unsigned level = root_level(tree, ref.block);
 
         if (level >= BTREE_DEPTH_MAX) {
-            env_fatal(tree->env, "btree", "root page is damaged path=%s", tree->path);
+            btree_damaged(tree, ref.block, "root page is damaged");
         }
         tree->root = load(tree, ref, level);
     }

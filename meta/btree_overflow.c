@@ -36,14 +36,13 @@ struct slice overflow_get(struct btree *tree, struct slice ref)
         return buf_slice(&overflow->bytes);
     }
     if (size > BTREE_VALUE_MAX) {
-        env_fatal(tree->env, "btree", "overflow reference is damaged path=%s", tree->path);
+        btree_damaged(tree, block, "overflow reference is damaged");
     }
     buf_clear(&tree->value);
     btree_read(tree, block, buf_reserve(&tree->value, size), size);
     tree->value.size = size;
     if (crc32c(0, buf_slice(&tree->value)) != bytes_get_le32(ref.data + 12)) {
-        env_fatal(tree->env, "btree", "large value is damaged path=%s block=%" PRIu64, tree->path,
-                  block);
+        btree_damaged(tree, block, "large value is damaged");
     }
     tree->faults++;
     return buf_slice(&tree->value);

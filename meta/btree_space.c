@@ -2,8 +2,6 @@
 #include "base/mem.h"
 #include "meta/btree_internal.h"
 
-#include <inttypes.h>
-
 #define WORD 64
 
 static bool test(const uint64_t *bits, uint64_t block)
@@ -144,8 +142,7 @@ void runs_deinit(struct btree_runs *runs)
 void btree_free_blocks(struct btree *tree, struct btree_run run, uint64_t epoch)
 {
     if (!space_is_used(&tree->space, run)) { /* two references, or one to nowhere */
-        env_fatal(tree->env, "btree", "blocks are freed that are not in use path=%s block=%" PRIu64,
-                  tree->path, run.block);
+        btree_damaged(tree, run.block, "blocks are freed that are not in use");
     }
     if (epoch == tree->epoch) {
         space_release(&tree->space, run); /* no superblock has ever named them */

@@ -61,6 +61,17 @@ int super_decode(struct btree_super *out_super, const uint8_t *block)
     return 0;
 }
 
+void btree_damaged(struct btree *tree, uint64_t block, const char *what)
+{
+    struct btree *whole = tree->live != NULL ? tree->live : tree;
+
+    LOG_ERROR(tree->env, "btree", "%s path=%s block=%" PRIu64, what, tree->path, block);
+    if (whole->damaged != NULL) {
+        whole->damaged(whole);
+    }
+    env_fatal(tree->env, "btree", "the tree is damaged path=%s", tree->path);
+}
+
 void btree_read(struct btree *tree, uint64_t block, void *data, size_t size)
 {
     int64_t r = -EINVAL;
@@ -69,8 +80,7 @@ void btree_read(struct btree *tree, uint64_t block, void *data, size_t size)
         r = env_read_at(tree->env, tree->file, data, size, block * BTREE_BLOCK);
     }
     if (r != (int64_t)size) {
-        env_fatal(tree->env, "btree", "cannot read path=%s block=%" PRIu64 " error=%s", tree->path,
-                  block, r < 0 ? err_text((int)r) : "end of file");
+        btree_damaged(tree, block, "a page cannot be read");
     }
 }
 
@@ -235,7 +245,10 @@ int btree_open(struct btree *tree, struct env *env, const struct btree_config *c
 {
     int r;
 
-    *tree = (struct btree){.env = env, .owner = config->owner, .cache_bytes = config->cache_bytes};
+    *tree = (struct btree){.env = env,
+                           .owner = config->owner,
+                           .damaged = config->damaged,
+                           .cache_bytes = config->cache_bytes};
     list_init(&tree->nodes);
     tree->dir = mem_strdup(config->dir);
     tree->path = mem_strdup(config->path);

@@ -13,7 +13,7 @@
 #define META_CLIENT_OPEN_NS    (8 * NS_PER_S)    /* SESSION_OPEN may wait META_ALONE_WAIT_NS */
 #define META_CLIENT_CLOSE_NS   (1 * NS_PER_S)    /* SESSION_CLOSE: else the lease runs out */
 #define META_CLIENT_RETRY_NS   (50 * NS_PER_MS)  /* pause when no server leads */
-#define META_CLIENT_RETRY_MAX  (400 * NS_PER_MS) /* its doubled end */
+#define META_CLIENT_RETRY_MAX  (400 * NS_PER_MS) /* doubled with each round of them, up to this */
 #define META_CLIENT_SILENCE_NS (200 * NS_PER_MS) /* no answer: does another one lead? */
 #define META_CLIENT_PROBE_NS   (100 * NS_PER_MS) /* from one question to the next */
 #define META_KEEPALIVE_NS      (2500 * NS_PER_MS)

@@ -212,6 +212,15 @@ void client_change_leader(struct meta_client *client, unsigned leader)
     }
 }
 
+/* Doubles when all servers were asked once more: one of them is the dead leader, and to wait long
+ * because of it would be most of a failover's pause. */
+static uint64_t next_pause(struct meta_client *client)
+{
+    unsigned rounds = client->refusals++ / client->peer_count;
+
+    return min_u64(META_CLIENT_RETRY_NS << (rounds < 8 ? rounds : 8), META_CLIENT_RETRY_MAX);
+}
+
 void client_retry(struct meta_client *client, struct rpc_peer *asked, int status,
                   const struct rpc_reply *reply)
 {
@@ -232,8 +241,7 @@ void client_retry(struct meta_client *client, struct rpc_peer *asked, int status
     if (status != -ERR_BUSY && status != -ECANCELED) {
         client_change_leader(client, (client->leader + 1) % client->peer_count);
     }
-    pause_then_retry(client, client->retry_ns);
-    client->retry_ns = min_u64(client->retry_ns * 2, META_CLIENT_RETRY_MAX);
+    pause_then_retry(client, next_pause(client));
 }
 
 static void on_retry(struct env_timer *timer)
@@ -304,7 +312,7 @@ static void on_flight(struct rpc_call *rpc, struct rpc_reply *reply)
     if (status == 0 && answer.error == ERR_SEQUENCE_GAP) {
         status = -ERR_BUSY; /* what is before it comes, or must be sent again too */
     } else if (status == 0) {
-        client->retry_ns = META_CLIENT_RETRY_NS;
+        client->refusals = 0;
         if (answer.error == ERR_SESSION_EXPIRED && flight->sequenced) {
             client_session_lost(client);
             return;
@@ -506,7 +514,6 @@ void meta_client_start(struct meta_client *client, struct env *env,
     list_init(&client->ending);
     client->ending_timer.fire = on_ending;
     client->retry_timer.fire = on_retry;
-    client->retry_ns = META_CLIENT_RETRY_NS;
     client->next_seq = 1;
     client->low_water = 1;
     client_session_start(client);

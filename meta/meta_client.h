@@ -101,7 +101,7 @@ struct meta_client {
     bool probe_busy;
     uint64_t heard_ns; /* the leader answered something */
     struct env_timer keepalive_timer, retry_timer, alone_timer, ending_timer, silence_timer;
-    uint64_t retry_ns;
+    unsigned refusals; /* since somebody led: of the next pause */
     bool retry_wait;
 };
 

@@ -153,7 +153,7 @@ static void renewed(struct meta_client *client, const struct meta_reply *answer)
         answer->value2 > META_LEASE_MARGIN_NS ? answer->value2 - META_LEASE_MARGIN_NS : 0;
 
     client->lease_until_ns = client->own_sent_ns + lease;
-    client->retry_ns = META_CLIENT_RETRY_NS;
+    client->refusals = 0;
     env_timer_start(client->env, &client->keepalive_timer, client->own_sent_ns + META_KEEPALIVE_NS);
     set_alone(client, (answer->flags & META_ALONE) != 0);
 }

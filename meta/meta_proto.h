@@ -391,8 +391,14 @@ SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
     X(META_SERVER_DOWN, "a metadata server has not been heard of")                                 \
     X(META_LOG_REPAIR,                                                                             \
       "a metadata server's log was damaged: it takes no part until the leader has sent the rest")  \
+    X(META_TREE_REBUILD,                                                                           \
+      "a metadata server's state was damaged: it does not lead until it has another one's")        \
+    X(META_DISK_FAILED, "a metadata server's disk failed: it has stopped serving")                 \
+    X(META_DISK_FULL, "a metadata server's disk is full: it has stopped serving")                  \
     X(CHUNK_SERVER_DOWN, "a chunk server has not been heard of")                                   \
     X(CHUNK_SERVERS_FEW, "fewer chunk servers are known than a chunk has copies")                  \
+    X(CHUNK_DISK_FAILED, "a chunk server's disk failed: it has stopped serving")                   \
+    X(CHUNK_DISK_FULL, "a chunk server's disk is full: it takes no new chunks")                    \
     X(NO_CLUSTER_MAP, "no cluster map has been made yet")                                          \
     X(SPACE_LOW, "a chunk server has less than 5 % of its disk free")                              \
     X(DELETE_QUEUE_LONG, "deleted chunks wait longer than they should")

@@ -172,7 +172,6 @@ static void copy_config(struct meta_server *server, const struct meta_server_con
 
 static int open_tree(struct meta_server *server)
 {
-    struct btree_config config;
     int r;
 
     r = env_path_now(server->env, ENV_IO_MKDIR, server->config.dir, NULL);
@@ -188,12 +187,8 @@ static int open_tree(struct meta_server *server)
     server->tree_path = mem_printf("%s/tree", server->config.dir);
     server->new_path = mem_printf("%s/tree.new", server->config.dir);
     server->log_dir = mem_printf("%s/log", server->config.dir);
-    config = server_tree_config(server, server->tree_path);
-    server->tree = mem_zalloc(sizeof(*server->tree));
-    r = btree_open(server->tree, server->env, &config);
+    r = server_open_state(server);
     if (r < 0) {
-        mem_free(server->tree);
-        server->tree = NULL;
         return r;
     }
     server_load_state(server);
@@ -208,6 +203,7 @@ static int open_raft(struct meta_server *server)
                                       .peer_count = server->config.peer_count,
                                       .applied_index = server->tree->applied_index,
                                       .applied_term = server->tree->applied_term,
+                                      .state_lost = server->rebuild,
                                       .log_segment_bytes = server->settings.log_segment_bytes};
     int r;
 
@@ -215,6 +211,9 @@ static int open_raft(struct meta_server *server)
     server_members_config(server, &config);
     r = raft_node_open(&server->raft, server->env, &config, &server->machine);
     server->raft_open = r == 0;
+    if (r == 0 && server->rebuild && !server->raft.raft.rebuild) {
+        server_rebuild_ended(server); /* the log goes back to the first entry */
+    }
     return r;
 }
 

@@ -78,6 +78,7 @@ struct meta_server {
     struct raft_members members; /* as applied; count 0: never recorded */
     bool joining;                /* we were not in the group's configuration */
     bool noted;                  /* the file `member` is there */
+    bool rebuild;                /* the file `rebuild` is there */
     struct raft_node raft;
     bool raft_open;
     struct rpc_server rpc;

@@ -188,17 +188,30 @@ static void take_settled(struct meta_chunk_server *chunk, const struct chunk_hea
     }
 }
 
+/* Also who does not lead says who belongs to the group: one of those does. */
+static void answer_heartbeat(struct meta_server *server, struct rpc_request *request, int status,
+                             struct chunk_heartbeat_reply *reply)
+{
+    cleanup(buf_deinit) struct buf body = {0}, members = {0};
+    struct buf none = {0};
+
+    server_member_addresses(server, &members);
+    reply->members = buf_slice(&members);
+    chunk_heartbeat_reply_encode(reply, &body);
+    rpc_request_reply(request, status, buf_slice(&body), &none);
+}
+
 void server_chunk_heartbeat(struct meta_server *server, struct rpc_request *request)
 {
-    cleanup(buf_deinit) struct buf body = {0};
     struct chunk_heartbeat_reply reply = {0};
     struct chunk_heartbeat message;
     struct meta_chunk_server *chunk;
-    struct buf none = {0};
     struct slice map;
 
     if (!server->leader || !server->ns.formatted) {
-        server_refuse(server, request, -ERR_NOT_LEADER);
+        server->metrics.refused++;
+        answer_heartbeat(server, request, server->leader_id == 0 ? -ERR_NO_LEADER : -ERR_NOT_LEADER,
+                         &reply);
         return;
     }
     if (chunk_heartbeat_decode(&message, request->body) < 0 || message.server_id == 0 ||
@@ -223,8 +236,7 @@ void server_chunk_heartbeat(struct meta_server *server, struct rpc_request *requ
     if (message.epoch < reply.epoch && ns_get_map(&server->ns, &map)) {
         reply.map = map;
     }
-    chunk_heartbeat_reply_encode(&reply, &body);
-    rpc_request_reply(request, 0, buf_slice(&body), &none);
+    answer_heartbeat(server, request, 0, &reply);
 }
 
 /* ---- alive or dead ---- */

@@ -100,6 +100,7 @@ int must_check server_restore_write(struct raft_machine *machine, struct slice f
 int must_check server_restore_finish(struct raft_machine *machine);
 /* What a broken restore has left. */
 void server_restore_drop(struct meta_server *server);
+void server_tree_damaged(struct btree *tree); /* meta_server_rebuild.c */
 struct btree_config server_tree_config(const struct meta_server *server, const char *path);
 /* Closes the replaced tree when nothing uses it any more. */
 void server_close_retired(struct meta_server *server);
@@ -140,7 +141,22 @@ void server_orphans_clear(struct meta_server *server);
 /* Appends inodes with journalled data whose writer has not settled it in time. */
 void server_settle_ask(struct meta_server *server, struct buf *out_inos);
 
+/* ---- meta_server_rebuild.c ---- */
+#define SERVER_REBUILD                                                                             \
+    "rebuild" /* the file: the tree is given up, a snapshot will bring another                     \
+               */
+/* Opens server->tree; an empty one when the old one is damaged. A negative code after a line in the
+ * log. */
+int must_check server_open_state(struct meta_server *server);
+/* There is a state again. */
+void server_rebuild_ended(struct meta_server *server);
+
 /* ---- meta_server_members.c ---- */
+/* Files of the data directory. The path is the caller's to free. */
+char *server_path(const struct meta_server *server, const char *name);
+bool server_has_file(const struct meta_server *server, const char *name);
+/* An empty one, durable. */
+int must_check server_make_file(struct meta_server *server, const char *name);
 /* Is this the directory that the start was meant for? Before anything is made in it. */
 int must_check server_members_start(struct meta_server *server);
 /* The group as the state knows it. */

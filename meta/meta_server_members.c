@@ -24,12 +24,12 @@ static struct meta_server *server_of(struct raft_machine *machine)
 
 /* ---- the directory ---- */
 
-static char *path_of(const struct meta_server *server, const char *name)
+char *server_path(const struct meta_server *server, const char *name)
 {
     return mem_printf("%s/%s", server->config.dir, name);
 }
 
-static bool has_file(const struct meta_server *server, const char *name)
+bool server_has_file(const struct meta_server *server, const char *name)
 {
     cleanup(buf_deinit) struct buf names = {0};
 
@@ -44,9 +44,9 @@ static bool has_file(const struct meta_server *server, const char *name)
     return false;
 }
 
-static int make_file(struct meta_server *server, const char *name)
+int server_make_file(struct meta_server *server, const char *name)
 {
-    char *path = path_of(server, name);
+    char *path = server_path(server, name);
     struct env_file *file;
     int r = env_open_now(server->env, path, ENV_OPEN_CREATE, &file);
 
@@ -63,9 +63,9 @@ static int make_file(struct meta_server *server, const char *name)
 
 int server_members_start(struct meta_server *server)
 {
-    bool blank = !has_file(server, "tree");
+    bool blank = !server_has_file(server, "tree") && !server_has_file(server, SERVER_REBUILD);
 
-    server->joining = has_file(server, "joining");
+    server->joining = server_has_file(server, "joining");
     switch (server->config.start) {
     case META_START_CREATE:
         return 0;
@@ -87,7 +87,7 @@ int server_members_start(struct meta_server *server)
             return -EEXIST;
         }
         server->joining = true;
-        return make_file(server, "joining");
+        return server_make_file(server, "joining");
     }
     return -EINVAL;
 }
@@ -95,7 +95,7 @@ int server_members_start(struct meta_server *server)
 void server_members_config(struct meta_server *server, struct raft_node_config *config)
 {
     server_machine_members(&server->machine, &server->members);
-    server->noted = has_file(server, "member");
+    server->noted = server_has_file(server, "member");
     if (server->joining || server->members.count > 0) {
         config->members = &server->members;
     }
@@ -104,12 +104,15 @@ void server_members_config(struct meta_server *server, struct raft_node_config *
 
 void server_members_note(struct meta_server *server)
 {
+    int r;
+
     if (!server->joining || server->noted || server->raft.raft.joining) {
         return;
     }
-    if (make_file(server, "member") < 0) {
-        env_fatal(server->env, "meta", "cannot record that this server is a member dir=%s",
-                  server->config.dir);
+    r = server_make_file(server, "member");
+    if (r < 0) {
+        env_disk_failed(server->env, r, "meta", "cannot record that this server is a member dir=%s",
+                        server->config.dir);
     }
     server->noted = true;
 }

@@ -81,6 +81,7 @@ void meta_server_describe(const struct meta_server *server, struct buf *out)
     buf_printf(out, "metad %u %s%s term=%" PRIu64 " leader=%u\n", server->identity.node_id,
                roles[raft.role],
                raft.repair        ? " (repairing its log)"
+               : raft.rebuild     ? " (rebuilding its state)"
                : server->stopping ? " (stopping)"
                : server->leaving  ? " (leaving)"
                                   : "",

@@ -254,17 +254,26 @@ static void add_code(struct buf *out, bool wrong, const char *code)
     }
 }
 
+/* Elected, but its first entry is not committed, or what is before it not applied: after a restart
+ * that may be much, and until then everything is refused. */
+static bool serves_not_yet(const struct meta_server *server, const struct raft_node_status *raft)
+{
+    return raft->role == RAFT_LEADER && !server->leader;
+}
+
 static void status_health(const struct meta_server *server, const struct raft_node_status *raft,
                           struct buf *out)
 {
     uint64_t settled = server->leader_since_ns + META_SERVER_DOWN_NS;
     bool member_down = false, chunk_down = false, space_low = false, repairing = raft->repair;
+    bool rebuilding = raft->rebuild;
     bool judge = server->leader && env_now(server->env) > settled;
 
     for (unsigned i = 0; i < raft->peer_count; i++) {
         member_down |= raft->peers[i].id != server->identity.node_id &&
                        age_ms(server, raft->peers[i].heard_ns) > META_SERVER_DOWN_NS / NS_PER_MS;
         repairing |= raft->peers[i].repairing && raft->peers[i].voter;
+        rebuilding |= raft->peers[i].rebuilding;
     }
     for (unsigned i = 0; i < server->server_count; i++) {
         const struct meta_chunk_server *chunk = &server->servers[i];
@@ -272,9 +281,10 @@ static void status_health(const struct meta_server *server, const struct raft_no
         chunk_down |= age_ms(server, chunk->heard_ns) > META_SERVER_DOWN_NS / NS_PER_MS;
         space_low |= chunk->heard_ns != 0 && chunk->free_bytes < chunk->total_bytes / 20;
     }
-    add_code(out, raft->leader_id == 0, "NO_LEADER");
+    add_code(out, raft->leader_id == 0 || serves_not_yet(server, raft), "NO_LEADER");
     add_code(out, judge && member_down, "META_SERVER_DOWN");
     add_code(out, repairing, "META_LOG_REPAIR");
+    add_code(out, rebuilding, "META_TREE_REBUILD");
     add_code(out, judge && chunk_down, "CHUNK_SERVER_DOWN");
     add_code(out, judge && server->server_count < CHUNK_REPLICAS, "CHUNK_SERVERS_FEW");
     add_code(out, server->ns.volume.map_epoch == 0, "NO_CLUSTER_MAP");

@@ -29,7 +29,8 @@ struct btree_config server_tree_config(const struct meta_server *server, const c
                                   .path = path,
                                   .node_id = server->identity.node_id,
                                   .cache_bytes = server->settings.cache_bytes,
-                                  .owner = (void *)(uintptr_t)server};
+                                  .owner = (void *)(uintptr_t)server,
+                                  .damaged = server_tree_damaged};
 
     memcpy(config.cluster_uuid, server->identity.cluster_uuid, 16);
     return config;
@@ -198,7 +199,8 @@ int server_restore_finish(struct raft_machine *machine)
     tree = mem_zalloc(sizeof(*tree));
     r = btree_open(tree, server->env, &config);
     if (r < 0) {
-        env_fatal(server->env, "meta", "cannot open the received state error=%s", err_text(r));
+        env_disk_failed(server->env, r, "meta", "cannot open the received state error=%s",
+                        err_text(r));
     }
     server->retired = server->tree;
     server->tree = tree;
@@ -208,6 +210,7 @@ int server_restore_finish(struct raft_machine *machine)
     server_machine_members(machine, &server->members);
     server_map_applied(server);
     server_close_retired(server);
+    server_rebuild_ended(server);
     LOG_INFO(server->env, "meta", "has received the whole state index=%" PRIu64,
              server->restore_index);
     return 0;

@@ -99,9 +99,14 @@ static void uv_env_log(struct env *env, enum log_level level, const char *area, 
     fflush(uv->log);
 }
 
-static void uv_env_fatal(struct env *env)
+static void uv_env_fatal(struct env *env, enum env_end end, int disk_error)
 {
-    fflush(env_uv_of(env)->log);
+    struct env_uv *uv = env_uv_of(env);
+
+    fflush(uv->log);
+    if (end != ENV_END_BUG && uv->ended != NULL) {
+        uv->ended(uv->ended_data, end, disk_error);
+    }
     abort();
 }
 
@@ -305,6 +310,13 @@ void env_uv_unwatch(struct env_uv_watch *watch)
         uv_poll_stop(poll);
         uv_close((uv_handle_t *)poll, free_handle);
     }
+}
+
+void env_uv_on_end(struct env_uv *uv, void (*ended)(void *data, enum env_end end, int disk_error),
+                   void *data)
+{
+    uv->ended = ended;
+    uv->ended_data = data;
 }
 
 static void on_signal(uv_signal_t *handle, int number)

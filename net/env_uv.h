@@ -36,5 +36,10 @@ void env_uv_unwatch(struct env_uv_watch *watch);
 /* env_work on a thread of its own, one after the other: for what may have to wait for the loop. */
 void env_uv_work_aside(struct env_uv *uv, struct env_work *work);
 
+/* Called when this process has to end before its time, but not because of a bug; it is aborted when
+ * that returns. disk_error: see env_ops.fatal. */
+void env_uv_on_end(struct env_uv *uv, void (*ended)(void *data, enum env_end end, int disk_error),
+                   void *data);
+
 /* Calls back, from the loop, at SIGINT, SIGTERM or SIGHUP. */
 void env_uv_on_stop_signal(struct env_uv *uv, void (*stop)(void *data), void *data);

@@ -36,6 +36,8 @@ struct env_uv {
     uv_signal_t signals[3];
     void (*stop_signal)(void *data);
     void *stop_data;
+    void (*ended)(void *data, enum env_end end, int disk_error);
+    void *ended_data;
     struct heap timers;
     struct rng rng;
     const char *node_name;

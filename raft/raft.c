@@ -28,6 +28,7 @@ void raft_init(struct raft *raft, const struct raft_config *config)
         .repair = config->repair,
         .repair_index = config->repair_index,
         .repair_term = config->repair_term,
+        .rebuild = config->rebuild,
         .now_ns = config->now_ns,
         .started_ns = config->now_ns,
     };

@@ -52,7 +52,9 @@ struct raft_message {
     bool force;
     bool repair; /* APPEND_RESPONSE, HEARTBEAT_RESPONSE: our log was damaged or begins with nothing;
                     this is no acknowledgement, and we may have forgotten earlier ones */
-    bool voter;  /* APPEND, HEARTBEAT: the sender's set counts the receiver's vote */
+    bool rebuild; /* APPEND_RESPONSE, HEARTBEAT_RESPONSE: our state is gone, our log is not: we need
+                     a snapshot (raft_rebuild.c) */
+    bool voter;   /* APPEND, HEARTBEAT: the sender's set counts the receiver's vote */
     bool after_save;
     struct slice address; /* VOTE, PRE_VOTE, HEARTBEAT: where the answer goes when the sender is not
                              known; the owner fills it in */
@@ -123,6 +125,7 @@ struct raft_progress {
     uint64_t match;
     uint64_t next;
     bool repairing;    /* message.repair of its last answer: match does not count */
+    bool rebuilding;   /* message.rebuild of its last answer */
     bool paused;       /* PROBE: one append is under way */
     uint64_t acked;    /* newest stamp it answered in this term */
     uint64_t heard_ns; /* when it last answered in this term */
@@ -155,6 +158,7 @@ struct raft_config {
     bool repair; /* the log was damaged, and had promised up to: */
     uint64_t repair_index;
     uint64_t repair_term;
+    bool rebuild; /* the state machine has lost its state: base is where the log begins */
 };
 
 struct raft {
@@ -169,6 +173,7 @@ struct raft {
     bool lost;    /* a set names us as a voter, and what we promised as one is gone */
     bool repair;  /* raft_repair.c */
     uint64_t repair_index, repair_term;
+    bool rebuild; /* raft_rebuild.c */
     struct rng rng;
 
     uint64_t term; /* durable when saved: */

@@ -32,7 +32,7 @@ bool raft_is_voter(const struct raft *raft, unsigned slot)
 
 bool raft_may_vote(const struct raft *raft)
 {
-    return !raft->joining && !raft->repair && raft->self != RAFT_NOT_MEMBER &&
+    return !raft->joining && !raft->repair && !raft->rebuild && raft->self != RAFT_NOT_MEMBER &&
            raft_is_voter(raft, raft->self);
 }
 
@@ -144,7 +144,7 @@ static int check_caught_up(const struct raft *raft, unsigned slot)
 {
     const struct raft_progress *progress = &raft->progress[slot];
 
-    return is_alive(raft, slot) && !progress->repairing &&
+    return is_alive(raft, slot) && !progress->repairing && !progress->rebuilding &&
                    progress->state == RAFT_PROGRESS_REPLICATE &&
                    progress->match >= raft->members_index &&
                    raft_last(raft) - progress->match <= RAFT_PROMOTE_LAG

@@ -31,6 +31,13 @@ void raft_members_compact(struct raft *raft, uint64_t index);
 bool raft_lost_identity(struct raft *raft, const struct raft_message *message);
 int raft_propose_change(struct raft *raft, const struct raft_change *change);
 
+/* raft_rebuild.c */
+/* Leader: a follower has answered. True: it waits for a snapshot, and for nothing else. */
+bool raft_rebuild_heard(struct raft *raft, unsigned slot, const struct raft_message *message);
+/* Our state is that of a snapshot again. */
+void raft_rebuilt(struct raft *raft, uint64_t index, uint64_t term,
+                  const struct raft_members *members);
+
 /* raft_election.c */
 void raft_become_follower(struct raft *raft, uint64_t term, uint32_t leader);
 void raft_arm_election(struct raft *raft);

@@ -233,11 +233,12 @@ static void io_failed(struct raft_log *log, const struct env_io *io)
         [ENV_IO_RENAME] = "rename", [ENV_IO_SYNC_DIR] = "sync of", [ENV_IO_CLOSE] = "close",
     };
 
-    env_fatal(log->env, "raft",
-              "cannot %s the log, the node stops; nothing acknowledged is lost path=%s error=%s%s",
-              names[io->type], io->path != NULL ? io->path : current(log)->path,
-              err_text((int)io->result),
-              io->result == -ENOSPC ? " (free space on its disk, then start the node again)" : "");
+    env_disk_failed(
+        log->env, (int)io->result, "raft",
+        "cannot %s the log, the node stops; nothing acknowledged is lost path=%s error=%s%s",
+        names[io->type], io->path != NULL ? io->path : current(log)->path,
+        err_text((int)io->result),
+        io->result == -ENOSPC ? " (free space on its disk, then start the node again)" : "");
 }
 
 static void on_io(struct env_io *io)

@@ -29,6 +29,7 @@ struct raft_log_config {
      * begins anew behind this entry. */
     uint64_t base_index;
     uint64_t base_term;
+    bool state_lost; /* the state machine holds nothing: the log is kept as far back as it goes */
     bool may_repair; /* others have what is damaged; otherwise a damaged log is refused */
 };
 

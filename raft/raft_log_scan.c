@@ -425,6 +425,27 @@ static int create_first(struct raft_log *log)
     return r;
 }
 
+/* The state is lost, and no record says which entry the log begins behind: all entries were in the
+ * state. The records' heads say how far they went: the node takes no part before it has as much. */
+static int keep_unseen(struct scan *scan)
+{
+    struct raft_log *log = scan->log;
+    struct raft_log_segment *first =
+        list_entry(list_first(&log->segments), struct raft_log_segment, node);
+    struct raft_hard_state state = scan->out->state;
+    uint64_t index;
+
+    if (!raft_log_promises(log, first, &state, &index)) {
+        return -ERR_CORRUPT;
+    }
+    raft_tail_reset(&scan->out->tail, 0, 0);
+    if (index == 0) {
+        return 0;
+    }
+    scan->out->repair = (struct raft_repair){true, state.term, index};
+    return raft_log_keep_promises(log, state, index);
+}
+
 /* The state machine holds everything up to the base: the log must continue there, or begin anew. */
 static int join_base(struct raft_log *log, struct scan *scan)
 {
@@ -434,6 +455,9 @@ static int join_base(struct raft_log *log, struct scan *scan)
 
     log->state = scan->out->state;
     log->last_index = raft_tail_last(tail);
+    if (log->config.state_lost) {
+        return scan->has_base ? 0 : keep_unseen(scan);
+    }
     if (scan->has_base && base < tail->base_index) {
         LOG_ERROR(log->env, "raft",
                   "the log begins behind what the state machine holds, entries are missing; the "

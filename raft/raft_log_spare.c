@@ -61,12 +61,12 @@ static void close_spare(struct raft_log_spare *spare)
 
 static void spare_failed(struct raft_log_spare *spare)
 {
-    env_fatal(spare->log->env, "raft",
-              "cannot prepare the next log segment, the node stops; nothing acknowledged is lost "
-              "path=%s error=%s%s",
-              spare->path, err_text((int)spare->io.result),
-              spare->io.result == -ENOSPC ? " (free space on its disk, then start the node again)"
-                                          : "");
+    env_disk_failed(
+        spare->log->env, (int)spare->io.result, "raft",
+        "cannot prepare the next log segment, the node stops; nothing acknowledged is lost "
+        "path=%s error=%s%s",
+        spare->path, err_text((int)spare->io.result),
+        spare->io.result == -ENOSPC ? " (free space on its disk, then start the node again)" : "");
 }
 
 static void spare_done(struct env_io *io)

@@ -134,6 +134,12 @@ static bool role_differs(const struct raft_node *node)
            node->told_leader_id != node->raft.leader;
 }
 
+/* Is there something to apply, and a state to apply it to? */
+static bool may_apply(const struct raft_node *node)
+{
+    return node->applied < node->raft.commit && !node->raft.rebuild;
+}
+
 int raft_node_step(struct raft_node *node, struct raft_input input)
 {
     struct raft_output output;
@@ -152,7 +158,7 @@ int raft_node_step(struct raft_node *node, struct raft_input input)
     if (output.snapshot_to != 0) {
         node->snapshot_out.wanted = output.snapshot_to;
     }
-    if (output.commit > node->applied || role_differs(node) ||
+    if (may_apply(node) || role_differs(node) ||
         (output.snapshot_to != 0 && !node->snapshot_out.active)) {
         raft_node_turn_soon(node);
     }
@@ -272,7 +278,7 @@ static void apply_entry(struct raft_node *node, uint64_t index, const struct raf
 
 static void apply_slice(struct raft_node *node)
 {
-    for (unsigned i = 0; i < RAFT_APPLY_SLICE && node->applied < node->raft.commit; i++) {
+    for (unsigned i = 0; i < RAFT_APPLY_SLICE && may_apply(node); i++) {
         struct raft_entry entry = *raft_entry_at(&node->raft, node->applied + 1);
 
         apply_entry(node, node->applied + 1, &entry);
@@ -343,7 +349,7 @@ static void on_turn(struct env_timer *timer)
     if (!node->closing && node->snapshot_out.wanted != 0 && !node->snapshot_out.active) {
         raft_node_snapshot_begin(node);
     }
-    if (!node->closing && node->applied < node->raft.commit) {
+    if (!node->closing && may_apply(node)) {
         raft_node_turn_soon(node);
     }
 }
@@ -475,9 +481,11 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
         .segment_bytes = config->log_segment_bytes,
         .base_index = config->applied_index,
         .base_term = config->applied_term,
+        .state_lost = config->state_lost,
     };
     struct raft_log_recovered recovered;
     struct raft_members members;
+    uint64_t base;
     int r;
 
     memcpy(log_config.cluster_uuid, config->identity->cluster_uuid,
@@ -493,6 +501,7 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
     }
     node->log.saved = on_saved;
     node->log.data = node;
+    base = config->state_lost ? recovered.tail.base_index : config->applied_index;
     raft_init(&node->raft,
               &(struct raft_config){
                   .id = config->identity->node_id,
@@ -502,13 +511,14 @@ static int open_core(struct raft_node *node, const struct raft_node_config *conf
                   .now_ns = env_now(node->env),
                   .term = max_u64(recovered.state.term, config->applied_term),
                   .vote = recovered.state.term >= config->applied_term ? recovered.state.vote : 0,
-                  .base_index = config->applied_index,
-                  .base_term = config->applied_term,
+                  .base_index = base,
+                  .base_term = config->state_lost ? recovered.tail.base_term : config->applied_term,
+                  .rebuild = config->state_lost && base > 0,
                   .repair = recovered.repair.wanted,
                   .repair_index = recovered.repair.index,
                   .repair_term = recovered.repair.term,
               });
-    for (uint64_t i = config->applied_index + 1; i <= raft_tail_last(&recovered.tail); i++) {
+    for (uint64_t i = base + 1; i <= raft_tail_last(&recovered.tail); i++) {
         const struct raft_entry *entry = raft_tail_at(&recovered.tail, i);
 
         raft_load(&node->raft, entry->term, entry->command);
@@ -632,6 +642,7 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
         .saved = raft->saved,
         .joining = raft->joining,
         .repair = raft->repair,
+        .rebuild = raft->rebuild,
         .lost = raft->lost,
     };
     for (unsigned i = 0; i < raft->members.count; i++) {
@@ -651,6 +662,7 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
             .heard_ns = leader ? progress->heard_ns : 0,
             .connected = link != NULL && link->peer.stats.connected,
             .repairing = leader && progress->repairing,
+            .rebuilding = leader && progress->rebuilding,
             .snapshot = leader && progress->state == RAFT_PROGRESS_SNAPSHOT,
         };
     }

@@ -33,9 +33,11 @@ struct raft_node_config {
     /* That the state machine's checkpoint holds. NULL: none, `peers` are the group; an empty set:
      * the log or a leader will tell. */
     const struct raft_members *members;
-    bool joining;               /* we were never in the group; `peers` are not it */
-    uint64_t applied_index;     /* what the state machine's checkpoint holds */
-    uint64_t applied_term;      /* term of that entry */
+    bool joining;           /* we were never in the group; `peers` are not it */
+    uint64_t applied_index; /* what the state machine's checkpoint holds */
+    uint64_t applied_term;  /* term of that entry */
+    bool state_lost; /* the checkpoint is gone, the log is not: applied_index is 0, and a snapshot
+                        is needed unless the log goes back to the first entry */
     uint64_t log_segment_bytes; /* 0 = RAFT_LOG_SEGMENT_BYTES */
 };
 
@@ -219,15 +221,17 @@ struct raft_peer_status {
     uint64_t next;
     uint64_t heard_ns; /* env_now of its last message; 0 = never */
     bool connected;
-    bool snapshot;  /* needs or receives one */
-    bool repairing; /* its log was damaged */
+    bool snapshot;   /* needs or receives one */
+    bool repairing;  /* its log was damaged */
+    bool rebuilding; /* its state was damaged */
 };
 
 struct raft_node_status {
     enum raft_role role;
     bool leader_ready; /* leads, and the no-op of its term is applied */
     bool joining, lost;
-    bool repair; /* its log was damaged and is not whole yet */
+    bool repair;  /* its log was damaged and is not whole yet */
+    bool rebuild; /* its state was damaged and a snapshot has not come yet */
     uint64_t term;
     uint32_t leader_id;
     uint64_t commit;

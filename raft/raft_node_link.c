@@ -20,7 +20,8 @@ static void on_changed(struct rpc_peer *peer, int status)
         (void)!raft_node_step(
             node, (struct raft_input){.type = RAFT_INPUT_UNREACHABLE, .peer = link->id});
         rpc_peer_poke(peer); /* is it gone, or only the connection? */
-    } else if (status == -ECONNREFUSED || status == -ENOENT) {
+    } else if (status == -ECONNREFUSED || status == -ENOENT || status == -ERR_WRONG_NODE) {
+        /* Nobody is there, or somebody else who says why (cli/standin.h). */
         (void)!raft_node_step(node,
                               (struct raft_input){.type = RAFT_INPUT_SUSPECT, .peer = link->id});
     }

@@ -245,6 +245,9 @@ static int take_frame(struct raft_node *node, uint32_t from, const struct raft_s
         node->snapshot_out.active) {
         return -ERR_STALE_EPOCH;
     }
+    if (node->raft.rebuild && wire->index < node->raft.tail.base_index) {
+        return -ERR_STALE_EPOCH; /* raft_rebuild.c; the sender's next checkpoint is newer */
+    }
     if (frame.size > RAFT_SNAPSHOT_FRAME_MAX || wire->index == 0) {
         return -ERR_BAD_MESSAGE;
     }

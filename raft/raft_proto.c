@@ -41,6 +41,7 @@ void raft_message_encode(const struct raft_message *message, struct buf *out_bod
         .entry_count = message->entry_count,
         .address = message->address,
         .repair = message->repair,
+        .rebuild = message->rebuild,
         .voter = message->voter,
     };
 
@@ -83,6 +84,7 @@ int raft_message_decode(struct raft_message *out_message, struct slice body, str
         .entry_count = wire.entry_count,
         .address = wire.address,
         .repair = wire.repair,
+        .rebuild = wire.rebuild,
         .voter = wire.voter,
     };
     return 0;

@@ -31,7 +31,8 @@ enum raft_opcode {
     F(u32, entry_count, 0, 1)                                                                      \
     F(bytes, address, RAFT_ADDRESS_MAX, 2)                                                         \
     F(bool, repair, 0, 3)                                                                          \
-    F(bool, voter, 0, 4)
+    F(bool, voter, 0, 4)                                                                           \
+    F(bool, rebuild, 0, 5)
 
 SCHEMA_DEFINE(raft_wire, RAFT_WIRE);
 

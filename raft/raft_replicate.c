@@ -281,7 +281,7 @@ static unsigned most_advanced(const struct raft *raft)
 
     for (unsigned i = 0; i < raft->members.count; i++) {
         if (i != raft->self && is_alive(raft, i) && raft_is_voter(raft, i) &&
-            !raft->progress[i].repairing &&
+            !raft->progress[i].repairing && !raft->progress[i].rebuilding &&
             (best == raft->self || raft->progress[i].match > raft->progress[best].match)) {
             best = i;
         }
@@ -303,7 +303,7 @@ int raft_on_transfer(struct raft *raft, uint32_t to)
         return -EINVAL;
     }
     if (slot == (int)raft->self || !is_alive(raft, (unsigned)slot) ||
-        raft->progress[slot].repairing) {
+        raft->progress[slot].repairing || raft->progress[slot].rebuilding) {
         return -EHOSTDOWN;
     }
     raft->transfer_to = raft->members.list[slot].id;
@@ -366,6 +366,10 @@ void raft_on_append_response(struct raft *raft, const struct raft_message *messa
     }
     progress->next = max_u64(progress->next, progress->match + 1);
     inflight_free(progress, progress->match);
+    if (raft_rebuild_heard(raft, slot, message)) {
+        raft_maybe_commit(raft);
+        return;
+    }
     if (progress->state == RAFT_PROGRESS_PROBE ||
         (progress->state == RAFT_PROGRESS_SNAPSHOT && progress->match >= raft->tail.base_index)) {
         progress->state = RAFT_PROGRESS_REPLICATE;
@@ -394,6 +398,9 @@ void raft_on_heartbeat_response(struct raft *raft, const struct raft_message *me
         return;
     }
     progress = heard(raft, message);
+    if (raft_rebuild_heard(raft, slot, message)) {
+        return;
+    }
     if (progress->state == RAFT_PROGRESS_SNAPSHOT) {
         raft->snapshot_to = message->from;
         return;
@@ -465,6 +472,7 @@ static struct raft_message *answer_append(struct raft *raft, const struct raft_m
     answer->index = index;
     answer->stamp = message->stamp;
     answer->repair = forgets(raft);
+    answer->rebuild = raft->rebuild;
     answer->after_save = true;
     return answer;
 }
@@ -563,6 +571,7 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
     answer = raft_emit(raft, RAFT_MESSAGE_HEARTBEAT_RESPONSE, message->from);
     answer->stamp = message->stamp;
     answer->repair = forgets(raft);
+    answer->rebuild = raft->rebuild;
 }
 
 void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
@@ -571,6 +580,9 @@ void raft_on_restored(struct raft *raft, uint64_t index, uint64_t term,
     struct raft_message *answer;
     uint64_t ours;
 
+    if (raft->rebuild) {
+        raft_rebuilt(raft, index, term, members);
+    }
     if (raft_tail_term(&raft->tail, index, &ours) && ours == term) {
         raft_set_commit(raft, max_u64(raft->commit, index)); /* what follows it here stays */
     } else if (index > raft->commit && raft->role != RAFT_LEADER) {

@@ -241,8 +241,10 @@ static void disk_log(struct env *env, enum log_level level, const char *area, co
     }
 }
 
-static void disk_fatal(struct env *env)
+static void disk_fatal(struct env *env, enum env_end end, int result)
 {
+    (void)end;
+    (void)result;
     longjmp(disk_of(env)->escape, 1);
 }
 

@@ -153,9 +153,11 @@ static void disk_log(struct env *env, enum log_level level, const char *area, co
     }
 }
 
-static void disk_fatal(struct env *env)
+static void disk_fatal(struct env *env, enum env_end end, int disk_error)
 {
     (void)env;
+    (void)end;
+    (void)disk_error;
     abort();
 }
 

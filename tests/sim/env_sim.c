@@ -148,12 +148,15 @@ static void op_log(struct env *env, enum log_level level, const char *area, cons
     }
 }
 
-static void op_fatal(struct env *env)
+static void op_fatal(struct env *env, enum env_end end, int disk_error)
 {
     struct sim_node *node = sim_node_of(env);
 
+    (void)end;
+    (void)disk_error;
     ASSERT(node->sim->running == node);
     node->died = true;
+    node->sim->deaths++;
     sim_kill(node, SIM_KILL);
     longjmp(node->sim->escape, 1);
 }
@@ -270,29 +273,32 @@ static void run_timer(struct sim *sim, struct sim_node *node)
     sim_guard(node, run_one, &run);
 }
 
-bool sim_step(struct sim *sim)
+/* An event of the network, of disks, of work. */
+static void step_event(struct sim *sim, struct sim_event *event)
+{
+    heap_remove(&sim->events, &event->heap);
+    if (event->node->paused_until_ns > sim->now) {
+        list_push_back(&event->node->deferred, &event->node_deferred);
+    } else {
+        run_event(sim, event);
+    }
+}
+
+bool sim_step_until(struct sim *sim, uint64_t until_ns)
 {
     struct heap_node *top = heap_top(&sim->events);
     uint64_t own_ns = UINT64_MAX;
     struct sim_node *node = first_node(sim, &own_ns);
-    struct sim_event *event;
+    uint64_t at = top != NULL ? min_u64(top->key, own_ns) : own_ns;
 
-    if (top == NULL && node == NULL) {
+    if (at > until_ns || (top == NULL && node == NULL)) {
+        sim->now = max_u64(sim->now, until_ns);
         return false;
     }
+    sim->now = max_u64(sim->now, at);
     if (top != NULL && (top->key < own_ns || (top->key == own_ns && list_empty(&node->deferred)))) {
-        event = container_of(top, struct sim_event, heap);
-        heap_remove(&sim->events, top);
-        sim->now = max_u64(sim->now, top->key);
-        if (event->node->paused_until_ns > sim->now) {
-            list_push_back(&event->node->deferred, &event->node_deferred);
-        } else {
-            run_event(sim, event);
-        }
-        return true;
-    }
-    sim->now = max_u64(sim->now, own_ns);
-    if (!list_empty(&node->deferred)) {
+        step_event(sim, container_of(top, struct sim_event, heap));
+    } else if (!list_empty(&node->deferred)) {
         run_event(sim,
                   list_entry(list_pop_front(&node->deferred), struct sim_event, node_deferred));
     } else {
@@ -301,11 +307,15 @@ bool sim_step(struct sim *sim)
     return true;
 }
 
+bool sim_step(struct sim *sim)
+{
+    return sim_next_ns(sim) != UINT64_MAX && sim_step_until(sim, UINT64_MAX);
+}
+
 void sim_run(struct sim *sim, uint64_t until_ns)
 {
-    while (sim_next_ns(sim) <= until_ns && sim_step(sim)) {
+    while (sim_step_until(sim, until_ns)) {
     }
-    sim->now = max_u64(sim->now, until_ns);
 }
 
 /* ---- nodes ---- */
@@ -318,6 +328,7 @@ struct sim *sim_new(uint64_t seed)
     sim->now = NS_PER_S;
     sim->verbose = getenv("SIM_LOG") != NULL;
     list_init(&sim->ends);
+    list_init(&sim->closed_ends);
     list_init(&sim->listeners);
     sim->faults = (struct sim_faults){
         .net_min_ns = 50 * NS_PER_US,
@@ -483,6 +494,11 @@ const char *sim_last_error(const struct sim *sim)
 uint64_t sim_digest(const struct sim *sim)
 {
     return sim->digest;
+}
+
+uint64_t sim_deaths(const struct sim *sim)
+{
+    return sim->deaths;
 }
 
 uint64_t sim_steps(const struct sim *sim)

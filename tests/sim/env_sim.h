@@ -36,6 +36,7 @@ struct sim_faults {
     uint64_t disk_min_ns, disk_max_ns; /* latency of one io */
     unsigned disk_slow_percent;        /* ios ten times slower */
     uint64_t disk_bytes_max;           /* per node; 0 = no limit */
+    uint64_t resets_met;               /* counted */
 };
 
 /* Of one node's disk; chances are per million operations. May be changed at any time. */
@@ -49,6 +50,9 @@ struct sim_disk_faults {
     /* Counted. */
     uint64_t read_errors_met, write_errors_met, sync_errors_met, lost_met, misdirected_met,
         no_space_met, rotted;
+    /* By losses of power: files whose unsynced bytes are not all there, changes of names without
+     * SYNC_DIR behind them. */
+    uint64_t torn_files, lost_names;
 };
 
 struct sim *sim_new(uint64_t seed);
@@ -60,7 +64,9 @@ uint64_t sim_now(const struct sim *sim);
 struct env *sim_env(struct sim *sim, unsigned node);
 /* Runs the next event. False: nothing is left. */
 bool sim_step(struct sim *sim);
-/* When that is; UINT64_MAX = never. */
+/* Runs the next event if it comes by then; or else sets the clock to it, and returns false. */
+bool sim_step_until(struct sim *sim, uint64_t until_ns);
+/* When the next event is; UINT64_MAX = never. */
 uint64_t sim_next_ns(struct sim *sim);
 /* Events so far, folded into one number: equal runs have equal ones at each step. */
 uint64_t sim_digest(const struct sim *sim);
@@ -74,6 +80,8 @@ void sim_restart(struct sim *sim, unsigned node);
 bool sim_up(const struct sim *sim, unsigned node);
 /* It ended itself by env_fatal since the last restart. */
 bool sim_died(const struct sim *sim, unsigned node);
+/* How often nodes did so far. */
+uint64_t sim_deaths(const struct sim *sim);
 /* The node does nothing until then (SIGSTOP, a paused machine); what comes waits. */
 void sim_pause(struct sim *sim, unsigned node, uint64_t until_ns);
 /* Its monotonic clock runs `drift_ppm` fast (or slow) and is `offset_ns` ahead. When nothing has
@@ -87,6 +95,8 @@ void sim_slow(struct sim *sim, unsigned from, unsigned to, uint64_t extra_ns);
 void sim_cut(struct sim *sim, unsigned from, unsigned to, bool cut);
 /* No link is cut or slow, nobody is paused. */
 void sim_heal(struct sim *sim);
+/* Bytes of all files. */
+uint64_t sim_disk_used(const struct sim *sim, unsigned node);
 struct sim_disk_faults *sim_disk_faults(struct sim *sim, unsigned node);
 /* One bit of a file whose name has `prefix` in it turns over on the disk; false when there is none.
  */

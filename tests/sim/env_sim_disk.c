@@ -194,11 +194,12 @@ static void make_durable(struct sim_inode *inode)
     inode->dirty_from = inode->dirty_to = 0;
 }
 
-/* After power is lost: each unsynced sector is old or new. */
-static void tear(struct sim_inode *inode, struct rng *rng)
+/* After power is lost: each unsynced sector is old or new. Is something lost? */
+static bool tear(struct sim_inode *inode, struct rng *rng)
 {
     unsigned keep_percent = (unsigned)rng_below(rng, 3) * 50;
     size_t size = rng_percent(rng, keep_percent) ? inode->live.size : inode->durable.size;
+    bool lost = size != inode->live.size || (inode->dirty_to > 0 && keep_percent < 100);
 
     resize(&inode->durable, size);
     for (size_t at = round_down(inode->dirty_from, SECTOR);
@@ -214,12 +215,14 @@ static void tear(struct sim_inode *inode, struct rng *rng)
         memcpy(inode->live.data, inode->durable.data, size);
     }
     inode->dirty_from = inode->dirty_to = 0;
+    return lost;
 }
 
 void sim_disk_crash(struct sim_node *node, enum sim_crash_kind kind)
 {
     struct sim_disk *disk = &node->disk;
     struct rng *rng = &node->sim->rng;
+    size_t kept;
 
     /* Writes under way: some have reached the page cache. */
     list_for_each (at, &node->in_io) {
@@ -236,10 +239,12 @@ void sim_disk_crash(struct sim_node *node, enum sim_crash_kind kind)
     if (kind == SIM_KILL) {
         return; /* the kernel lives on */
     }
-    settle_changes(disk, (size_t)rng_below(rng, disk->change_count + 1));
+    kept = (size_t)rng_below(rng, disk->change_count + 1);
+    disk->faults.lost_names += disk->change_count - kept;
+    settle_changes(disk, kept);
     names_clear(&disk->live);
     for (size_t i = 0; i < disk->durable.count; i++) {
-        tear(disk->durable.names[i].inode, rng);
+        disk->faults.torn_files += tear(disk->durable.names[i].inode, rng);
         names_put(&disk->live, disk->durable.names[i].path, disk->durable.names[i].inode);
     }
 }
@@ -254,6 +259,11 @@ static uint64_t used_bytes(const struct sim_disk *disk)
         bytes += disk->live.names[i].inode->live.size;
     }
     return bytes;
+}
+
+uint64_t sim_disk_used(const struct sim *sim, unsigned node)
+{
+    return used_bytes(&sim->nodes[node].disk);
 }
 
 static bool happens(struct sim_node *node, unsigned per_million, uint64_t *met)
@@ -498,6 +508,7 @@ static void count_io(struct sim_node *node, const struct env_io *io)
     if (counts && node->disk.crash_at_io > 0 && --node->disk.crash_at_io == 0) {
         ASSERT(node->sim->running == node);
         node->died = true;
+        node->sim->deaths++;
         sim_kill(node, SIM_POWER);
         longjmp(node->sim->escape, 1);
     }
@@ -623,6 +634,7 @@ void sim_wipe(struct sim *sim, unsigned node)
     sim_disk_deinit(disk);
     sim_disk_init(disk);
     disk->faults = faults;
+    sim->nodes[node].died = false; /* whoever did has gone with it */
 }
 
 void sim_crash_at_io(struct sim *sim, unsigned node, uint64_t n)

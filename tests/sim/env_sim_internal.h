@@ -114,13 +114,14 @@ struct sim {
     bool cut[SIM_NODES_MAX][SIM_NODES_MAX];
     uint64_t slow_ns[SIM_NODES_MAX][SIM_NODES_MAX];
     struct list ends;
+    struct list closed_ends; /* events may still name them */
     struct list listeners;
     struct sim_node *running;
     jmp_buf escape;
     bool verbose;
     sim_log_fn *log;
     void *log_data;
-    uint64_t digest, steps;
+    uint64_t digest, steps, deaths;
     unsigned errors;
     char last_error[1100];
 };

@@ -21,6 +21,15 @@ static struct sim_end *end_new(struct sim_node *owner, struct env_conn *conn)
     return end;
 }
 
+/* It is nobody's any more. */
+static void end_leave(struct sim_end *end)
+{
+    end->conn = NULL;
+    buf_deinit(&end->inbox);
+    list_remove(&end->node);
+    list_push_back(&end->owner->sim->closed_ends, &end->node);
+}
+
 static uint64_t net_delay(struct sim *sim)
 {
     return sim_delay(sim, sim->faults.net_min_ns, sim->faults.net_max_ns,
@@ -38,10 +47,9 @@ static void on_closed(struct sim_event *event)
     struct sim_end *end = event->object;
     struct env_conn *conn = end->conn;
 
-    end->conn = NULL;
     end->closed = NULL;
-    buf_deinit(&end->inbox);
     if (conn != NULL) {
+        end_leave(end);
         conn->impl = NULL;
         conn->closed(conn, end->status);
     }
@@ -107,6 +115,7 @@ static void on_arrival(struct sim_event *event)
         return;
     }
     if (rng_below(&sim->rng, 1000000) < sim->faults.reset_per_million) {
+        sim->faults.resets_met++;
         shut(end, -ECONNRESET);
         shut_later(end->other, -ECONNRESET);
         return;
@@ -365,8 +374,7 @@ void sim_net_crash(struct sim_node *node, enum sim_crash_kind kind)
         if (end->owner != node || end->conn == NULL) {
             continue;
         }
-        end->conn = NULL;
-        buf_deinit(&end->inbox);
+        end_leave(end);
         if (end->other != NULL && end->other->conn != NULL) {
             if (kind == SIM_KILL) {
                 shut_later(end->other, -ECONNRESET);
@@ -385,6 +393,7 @@ void sim_net_deinit(struct sim *sim)
     while ((node = list_first(&sim->listeners)) != NULL) {
         listener_free(list_entry(node, struct sim_listener, node));
     }
+    list_splice(&sim->ends, &sim->closed_ends);
     while ((node = list_pop_front(&sim->ends)) != NULL) {
         struct sim_end *end = list_entry(node, struct sim_end, node);
 

@@ -17,11 +17,14 @@
 
 static bool replicas_agree(void)
 {
-    const struct meta_server *first = world->metas[0].server;
+    const struct meta_server *first = cluster_leader();
 
-    for (unsigned i = 1; i < world->meta_count; i++) {
+    for (unsigned i = 0; first != NULL && i < world->meta_count; i++) {
         const struct meta_server *server = world->metas[i].server;
 
+        if (world->metas[i].id == 0) {
+            continue;
+        }
         if (server->tree->applied_index != first->tree->applied_index) {
             return false;
         }
@@ -29,25 +32,33 @@ static bool replicas_agree(void)
             violation("state hash: replicas differ at index %" PRIu64, first->tree->applied_index);
         }
     }
-    return true;
+    return first != NULL;
+}
+
+/* Whoever leads hears this chunk server. */
+static bool is_heard(const struct meta_server *leader, unsigned chunk)
+{
+    for (unsigned i = 0; i < leader->server_count; i++) {
+        if (leader->servers[i].info.id == chunk + 1) {
+            return leader->servers[i].heard_ns + 15 * NS_PER_S >= env_now(leader->env);
+        }
+    }
+    return false;
+}
+
+static bool chunks_heard(void)
+{
+    const struct meta_server *leader = cluster_leader();
+
+    for (unsigned i = 0; leader != NULL && i < world->chunk_count; i++) {
+        if (!is_heard(leader, i)) {
+            return false;
+        }
+    }
+    return leader != NULL;
 }
 
 /* ---- the whole volume ---- */
-
-/* A server that lost its disk a moment ago, and one that is new in the map, may leave a chunk for a
- * while to nobody who is asked. */
-static int64_t read_sometime(struct program *program, struct kfile *file, uint64_t at,
-                             uint64_t size, struct buf *out_bytes)
-{
-    int64_t got = k_read(program->kernel, file, at, size, out_bytes);
-
-    for (unsigned tries = 0; got == -EIO && tries < 120; tries++) {
-        world->counts.read_again++;
-        process_wait_until(sim_now(world->sim) + NS_PER_S);
-        got = k_read(program->kernel, file, at, size, out_bytes);
-    }
-    return got;
-}
 
 static void verify_file(struct program *program, struct knode *dir, const char *name,
                         const struct model_inode *inode)
@@ -60,7 +71,7 @@ static void verify_file(struct program *program, struct knode *dir, const char *
     }
     for (uint64_t at = 0; at < inode->size;) {
         cleanup(buf_deinit) struct buf bytes = {0};
-        int64_t got = read_sometime(program, &file, at, min_u64(MiB(1), inode->size - at), &bytes);
+        int64_t got = k_read(program->kernel, &file, at, min_u64(MiB(1), inode->size - at), &bytes);
 
         if (got <= 0) {
             violation("durable: inode %" PRIu64 " cannot be read at %" PRIu64 " of %" PRIu64
@@ -243,6 +254,7 @@ void check_end(void)
     faults_heal();
     world->stopping = true;
     world_run_until(programs_ended, SIM_ALIVE_NS + 10 * NS_PER_S, "alive: a program does not end");
+    world_run_until(members_ended, 2 * SIM_ALIVE_NS, "alive: the metadata group does not change");
     clients_close();
     client_start(SIM_CLIENTS_MAX);
     world_run_until(client_ready, SIM_ALIVE_NS, "alive: a new mount does not start");
@@ -258,5 +270,9 @@ void check_end(void)
     if (missing > 0) {
         violation("fsck: %" PRIu64 " copies of chunks are still missing after quiet", missing);
     }
+    world_run_until(chunks_heard, SIM_ALIVE_NS, "alive: a chunk server is not heard");
     world_run_until(replicas_agree, SIM_ALIVE_NS, "alive: a replica stays behind");
+    for (unsigned i = 0; i < world->chunk_count; i++) {
+        chunk_gone(i);
+    }
 }

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "fs/mount.h"
 
-static const char cluster_uuid[16] = "simulated-volume";
+const char cluster_uuid[16] = "simulated-volume";
 
 unsigned meta_node_of(unsigned i)
 {
@@ -50,8 +50,10 @@ void cluster_draw(void)
     /* The others join one after the other: at once, or in the middle of the trouble. */
     world->map_servers = (unsigned)draw(CHUNK_REPLICAS, world->chunk_count);
     for (unsigned i = 0; i < world->meta_count; i++) {
+        world->metas[i].id = i + 1;
         snprintf(world->metas[i].address, SIM_ADDRESS_MAX, "unix:meta%u", i + 1);
     }
+    members_draw();
     for (unsigned i = 0; i < world->chunk_count; i++) {
         snprintf(world->chunks[i].address, SIM_ADDRESS_MAX, "unix:chunk%u", i + 1);
         snprintf(world->chunks[i].zone, sizeof(world->chunks[i].zone), "z%u", i);
@@ -70,6 +72,30 @@ void cluster_draw(void)
 
 /* ---- metadata servers ---- */
 
+/* What the file with the configuration says now. */
+static unsigned meta_peers(struct raft_peer_config peers[SIM_METAS_MAX])
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < world->meta_count; i++) {
+        if (world->metas[i].id != 0) {
+            peers[count++] = (struct raft_peer_config){world->metas[i].id, world->metas[i].address};
+        }
+    }
+    return count;
+}
+
+static unsigned meta_addresses(const char *addresses[SIM_METAS_MAX])
+{
+    struct raft_peer_config peers[SIM_METAS_MAX];
+    unsigned count = meta_peers(peers);
+
+    for (unsigned i = 0; i < count; i++) {
+        addresses[i] = peers[i].address;
+    }
+    return count;
+}
+
 static void open_meta(void *data)
 {
     struct meta_node *node = data;
@@ -80,22 +106,21 @@ static void open_meta(void *data)
         .dir = "meta",
         .address = node->address,
         .peers = peers,
-        .peer_count = world->meta_count,
+        .peer_count = meta_peers(peers),
+        .start = node->joins ? META_START_JOIN : META_START_CREATE,
+        .owner_uid = UINT32_MAX, /* everybody here */
         .write_quorum = world->write_quorum,
         .chunk_servers_min = world->map_servers,
         .settings = &world->meta_settings,
     };
     int r;
 
-    for (unsigned k = 0; k < world->meta_count; k++) {
-        peers[k] = (struct raft_peer_config){k + 1, world->metas[k].address};
-    }
-    node->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = i + 1};
+    node->identity = (struct rpc_identity){.role = RPC_ROLE_META, .node_id = node->id};
     memcpy(node->identity.cluster_uuid, cluster_uuid, 16);
     node->server = mem_zalloc(sizeof(*node->server));
     r = meta_server_start(node->server, sim_env(world->sim, meta_node_of(i)), &config);
     if (r < 0) {
-        violation("metadata server %u does not start: %d", i + 1, r);
+        violation("metadata server %u does not start: %d", node->id, r);
     }
     witness_watch_meta(node->server);
 }
@@ -103,7 +128,7 @@ static void open_meta(void *data)
 void meta_start(unsigned i)
 {
     sim_call(world->sim, meta_node_of(i), open_meta, &world->metas[i]);
-    trace("start meta %u", i + 1);
+    trace("start meta %u", world->metas[i].id);
 }
 
 void meta_kill(unsigned i, enum sim_crash_kind kind)
@@ -111,7 +136,7 @@ void meta_kill(unsigned i, enum sim_crash_kind kind)
     sim_crash(world->sim, meta_node_of(i), kind);
     world->metas[i].server =
         NULL; /* its memory is left behind, as a killed process does not care */
-    trace("%s meta %u", kind == SIM_KILL ? "kill" : "power off", i + 1);
+    trace("%s meta %u", kind == SIM_KILL ? "kill" : "power off", world->metas[i].id);
 }
 
 struct meta_server *cluster_leader(void)
@@ -133,7 +158,6 @@ struct meta_server *cluster_leader(void)
 
 static void open_chunk(void *data)
 {
-    static const char *addresses[SIM_METAS_MAX];
     struct chunk_node *node = data;
     unsigned i = (unsigned)(node - world->chunks);
     struct chunk_server_config config = {
@@ -141,15 +165,12 @@ static void open_chunk(void *data)
         .listen = node->address,
         .zone = node->zone,
         .identity = &node->identity,
-        .meta_addresses = addresses,
-        .meta_count = world->meta_count,
+        .meta_addresses = node->meta_addresses,
+        .meta_count = meta_addresses(node->meta_addresses),
         .settings = &world->chunk_settings,
     };
     int r;
 
-    for (unsigned k = 0; k < world->meta_count; k++) {
-        addresses[k] = world->metas[k].address;
-    }
     node->identity = (struct rpc_identity){.role = RPC_ROLE_CHUNK, .node_id = i + 1};
     memcpy(node->identity.cluster_uuid, cluster_uuid, 16);
     node->server = mem_zalloc(sizeof(*node->server));
@@ -165,10 +186,21 @@ void chunk_start(unsigned i)
     trace("start chunk %u", i + 1);
 }
 
+void chunk_gone(unsigned i)
+{
+    const struct chunk_server *server = world->chunks[i].server;
+
+    if (server != NULL) {
+        world->counts.repairs += server->heal.repairs;
+        world->counts.hints += server->heal.hints_delivered;
+    }
+    world->chunks[i].server = NULL;
+}
+
 void chunk_kill(unsigned i, enum sim_crash_kind kind)
 {
     sim_crash(world->sim, chunk_node_of(i), kind);
-    world->chunks[i].server = NULL;
+    chunk_gone(i);
     trace("%s chunk %u", kind == SIM_KILL ? "kill" : "power off", i + 1);
 }
 
@@ -203,14 +235,11 @@ static void open_client(void *data)
     struct mount_config config = {
         .identity = {.role = RPC_ROLE_CLIENT},
         .meta_addresses = addresses,
-        .meta_address_count = world->meta_count,
+        .meta_address_count = meta_addresses(addresses),
         .write_quorum = world->write_quorum,
         .settings = &world->mount_settings,
     };
 
-    for (unsigned k = 0; k < world->meta_count; k++) {
-        addresses[k] = world->metas[k].address;
-    }
     memcpy(config.identity.cluster_uuid, cluster_uuid, 16);
     client->mount->ready = on_ready;
     client->mount->caches_lost = on_caches_lost;
@@ -302,17 +331,16 @@ static void start_ready_clients(void)
 /* One instant: an event, or what programs and trouble do then. */
 static void one_turn(uint64_t until_ns)
 {
-    uint64_t own = min_u64(min_u64(programs_wake_ns(), faults_wake_ns()), until_ns);
+    uint64_t trouble_ns = faults_wake_ns();
+    uint64_t own =
+        min_u64(min_u64(programs_wake_ns(), trouble_ns), min_u64(members_wake_ns(), until_ns));
 
-    if (sim_next_ns(world->sim) <= own) {
-        sim_step(world->sim);
-    } else {
-        sim_run(world->sim, own);
-    }
-    if (sim_now(world->sim) >= faults_wake_ns()) {
+    (void)sim_step_until(world->sim, own);
+    if (sim_now(world->sim) >= trouble_ns) {
         faults_run();
     }
     faults_notice();
+    members_run();
     start_ready_clients();
     programs_run();
     check_event();
@@ -345,7 +373,11 @@ static bool has_leader(void)
 void cluster_start(void)
 {
     for (unsigned i = 0; i < world->meta_count; i++) {
-        meta_start(i);
+        if (world->metas[i].id != 0) {
+            meta_start(i);
+        } else {
+            sim_crash(world->sim, meta_node_of(i), SIM_KILL);
+        }
     }
     for (unsigned i = 0; i < world->chunk_count; i++) {
         if (sim_up(world->sim, chunk_node_of(i))) {

@@ -106,6 +106,23 @@ void data_truncated(struct client *client, uint64_t ino, uint64_t size)
     }
 }
 
+void data_replaced(struct client *client, uint64_t ino, uint64_t from, uint64_t to)
+{
+    struct written *written = written_of(client, ino);
+    uint64_t first = from / SIM_CELL, end = to / SIM_CELL;
+
+    for (uint64_t cell = first; cell < min_u64(end, written->count); cell++) {
+        written->seqs[cell] = 0;
+    }
+    list_for_each (node, &written->marks) {
+        struct data_mark *mark = list_entry(node, struct data_mark, node);
+
+        for (uint64_t cell = first; cell < min_u64(end, mark->count); cell++) {
+            mark->seqs[cell] = 0;
+        }
+    }
+}
+
 void data_unsure(struct client *client, uint64_t ino, int error)
 {
     written_of(client, ino)->unsure |= error == -EINTR;

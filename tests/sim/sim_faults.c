@@ -30,6 +30,11 @@ void faults_comes_back(unsigned node)
                            rng_below(&world->rng, faults.elections ? NS_PER_S / 2 : 8 * NS_PER_S);
 }
 
+void faults_stays_down(unsigned node)
+{
+    faults.back_ns[node] = 0;
+}
+
 static void kill_meta(unsigned i)
 {
     if (sim_up(world->sim, meta_node_of(i))) {
@@ -176,7 +181,7 @@ static void notice_dead(void)
         if (node < world->meta_count) {
             world->metas[node].server = NULL;
         } else {
-            world->chunks[node - world->meta_count].server = NULL;
+            chunk_gone(node - world->meta_count);
         }
         faults_comes_back(node);
     }
@@ -300,7 +305,10 @@ uint64_t faults_wake_ns(void)
 
 void faults_notice(void)
 {
-    if (!world->healed) {
+    static uint64_t noticed;
+
+    if (!world->healed && sim_deaths(world->sim) != noticed) {
+        noticed = sim_deaths(world->sim);
         notice_dead();
     }
 }
@@ -321,6 +329,7 @@ void faults_heal(void)
 {
     trace("everything is healed");
     sim_heal(world->sim);
+    world->counts.resets += sim_faults(world->sim)->resets_met;
     sim_faults(world->sim)->reset_per_million = 0;
     disks_heal();
     notice_dead();

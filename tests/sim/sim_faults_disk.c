@@ -79,19 +79,33 @@ static void wipe(void)
     trace("the disk of chunk %u is replaced", world->bad_chunk + 1);
 }
 
-/* A chunk server's disk has no room for a while. */
+/* A chunk server's disk has no room for a while, or soon has not. */
+static void fill_one(unsigned node)
+{
+    uint64_t used = sim_disk_used(world->sim, node);
+
+    disk_of(node)->bytes_max = used + 1 + rng_below(&world->rng, used / 2 + KiB(64));
+    world->lossy = true;
+    world->counts.full_disks++;
+    trace("the disk of node %u is full", node);
+}
+
+/* One, or all of them: programs are told ENOSPC. */
 static void fill(void)
 {
-    unsigned node = chunk_node_of(any(world->chunk_count));
+    unsigned first = any(world->chunk_count);
+    unsigned count = rng_percent(&world->rng, 50) ? world->chunk_count : 1;
+    bool full = disk_of(chunk_node_of(first))->bytes_max != 0;
 
-    if (disk_of(node)->bytes_max == 0) {
-        disk_of(node)->bytes_max = MiB(1) + rng_below(&world->rng, MiB(80));
-        world->lossy = true;
-        world->counts.full_disks++;
-        trace("the disk of node %u is full", node);
-    } else {
-        disk_of(node)->bytes_max = 0;
-        trace("the disk of node %u has room again", node);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned node = chunk_node_of((first + i) % world->chunk_count);
+
+        if (full) {
+            disk_of(node)->bytes_max = 0;
+            trace("the disk of node %u has room again", node);
+        } else {
+            fill_one(node);
+        }
     }
 }
 
@@ -99,9 +113,9 @@ void disks_trouble(void)
 {
     unsigned dice = any(100);
 
-    if (dice < 60) {
+    if (dice < 45) {
         rot();
-    } else if (dice < 80) {
+    } else if (dice < 65) {
         wipe();
     } else {
         fill();
@@ -113,8 +127,12 @@ void disks_heal(void)
     for (unsigned node = 0; node < SIM_NODES_MAX; node++) {
         struct sim_disk_faults *disk = disk_of(node);
 
-        world->counts.disk_errors +=
-            disk->read_errors_met + disk->write_errors_met + disk->sync_errors_met;
+        world->counts.read_errors += disk->read_errors_met;
+        world->counts.write_errors += disk->write_errors_met;
+        world->counts.sync_errors += disk->sync_errors_met;
+        world->counts.no_space += disk->no_space_met;
+        world->counts.torn_files += disk->torn_files;
+        world->counts.lost_names += disk->lost_names;
         world->counts.rot += disk->rotted;
         world->counts.lost_writes += disk->lost_met;
         world->counts.misdirected_writes += disk->misdirected_met;

@@ -172,72 +172,6 @@ uint64_t k_ino(const struct knode *node)
     return node->ino;
 }
 
-/* ---- the inode's lock ---- */
-
-void node_lock(struct knode *node)
-{
-    struct process *self = process_self();
-
-    if (node->lock_owner == NULL) {
-        node->lock_owner = self;
-        return;
-    }
-    ASSERT(node->lock_owner != self && node->lock_waiting < SIM_PROCESSES_MAX);
-    node->lock_queue[node->lock_waiting++] = self;
-    while (node->lock_owner != self) {
-        process_wait();
-    }
-}
-
-void node_unlock(struct knode *node)
-{
-    ASSERT(node->lock_owner == process_self());
-    node->lock_owner = NULL;
-    if (node->lock_waiting > 0) {
-        node->lock_owner = node->lock_queue[0];
-        node->lock_waiting--;
-        memmove(node->lock_queue, node->lock_queue + 1,
-                node->lock_waiting * sizeof(node->lock_queue[0]));
-        process_ready(node->lock_owner);
-    }
-}
-
-#define LOCKS_MAX 4
-
-/* Directories and what is removed from them, each once; NULLs are left out. The kernel has an order
- * for them; here whoever does not get all begins again. */
-static void lock_all(struct knode *nodes[LOCKS_MAX])
-{
-    for (unsigned i = 0; i < LOCKS_MAX; i++) {
-        for (unsigned k = 0; k < i && nodes[i] != NULL; k++) {
-            nodes[i] = nodes[k] == nodes[i] ? NULL : nodes[i];
-        }
-    }
-    for (unsigned i = 0; i < LOCKS_MAX; i++) {
-        if (nodes[i] == NULL || nodes[i]->lock_owner == NULL) {
-            if (nodes[i] != NULL) {
-                node_lock(nodes[i]);
-            }
-            continue;
-        }
-        while (i-- > 0) {
-            if (nodes[i] != NULL) {
-                node_unlock(nodes[i]);
-            }
-        }
-        process_wait_until(sim_now(world->sim) + NS_PER_MS / 4);
-    }
-}
-
-static void unlock_all(struct knode *nodes[LOCKS_MAX])
-{
-    for (unsigned i = 0; i < LOCKS_MAX; i++) {
-        if (nodes[i] != NULL) {
-            node_unlock(nodes[i]);
-        }
-    }
-}
-
 /* ---- names ---- */
 
 static struct map_key key_of(uint64_t dir, const char *name)
@@ -295,8 +229,10 @@ static int lookup(struct kernel *kernel, struct knode *dir, const char *name,
                   struct knode **out_node)
 {
     struct waiting waiting = {.call = {.op = FS_LOOKUP, .ino = dir->ino, .name = slice_text(name)}};
-    int r = ask(&waiting, kernel);
+    int r;
 
+    node_lock_shared(dir); /* no name comes or goes meanwhile */
+    r = ask(&waiting, kernel);
     buf_deinit(&waiting.out);
     if (waiting.call.meta.request.op == META_OP_NONE && (r == 0 || r == -ENOENT)) {
         promise_made(kernel->client, dir->ino, name, r, &waiting.call.attr);
@@ -307,6 +243,7 @@ static int lookup(struct kernel *kernel, struct knode *dir, const char *name,
     } else if (r == -ENOENT) {
         entry_set(kernel, dir, name, 0, &waiting);
     }
+    node_unlock_shared(dir);
     return r;
 }
 
@@ -387,7 +324,7 @@ static int remove_name(struct kernel *kernel, struct knode *dir, struct waiting 
         return r;
     }
     nodes[1] = victim;
-    lock_all(nodes);
+    nodes_lock(nodes);
     r = -EAGAIN; /* the program may try again */
     if (still_leads(kernel, dir, name, victim)) {
         waiting->call.ino = dir->ino;
@@ -397,7 +334,7 @@ static int remove_name(struct kernel *kernel, struct knode *dir, struct waiting 
         node_forget_attr(kernel, dir);
         node_forget_attr(kernel, victim);
     }
-    unlock_all(nodes);
+    nodes_unlock(nodes);
     k_put(kernel, victim);
     buf_deinit(&waiting->out);
     return r;
@@ -473,7 +410,7 @@ int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct 
     nodes[2] = moved;
     nodes[3] = victim;
     if (r == 0 || r == -ENOENT) {
-        lock_all(nodes);
+        nodes_lock(nodes);
         r = -EAGAIN;
         if (still_leads(kernel, dir, name, moved) &&
             still_leads(kernel, new_dir, new_name, victim)) {
@@ -483,7 +420,7 @@ int k_rename(struct kernel *kernel, struct knode *dir, const char *name, struct 
             node_forget_attr(kernel, dir);
             node_forget_attr(kernel, new_dir);
         }
-        unlock_all(nodes);
+        nodes_unlock(nodes);
     }
     k_put(kernel, moved);
     if (victim != NULL) {
@@ -545,6 +482,7 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
         struct listing listing = {.kernel = kernel, .dir = dir, .waiting = &waiting};
         struct schema_reader reader;
 
+        node_lock_shared(dir);
         r = ask(&waiting, kernel);
         end = waiting.call.end;
         reader = schema_reader_make(buf_slice(&waiting.out));
@@ -557,6 +495,7 @@ int k_readdir(struct kernel *kernel, struct knode *dir, unsigned *out_count)
             list_entry_found(&listing);
             ++*out_count;
         }
+        node_unlock_shared(dir);
         buf_deinit(&waiting.out);
     }
     return r;

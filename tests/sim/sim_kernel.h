@@ -49,4 +49,14 @@ int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint6
                struct buf *out_bytes);
 int k_fsync(struct kernel *kernel, struct knode *node);
 int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size);
+/* mode: META_ALLOCATE_*. Whole cells. */
+int k_fallocate(struct kernel *kernel, struct kfile *file, uint32_t mode, uint64_t offset,
+                uint64_t size);
+/* The number of bytes that the other file shares now, or an error. Whole cells. */
+int64_t k_copy_range(struct kernel *kernel, struct kfile *from, uint64_t offset, struct kfile *to,
+                     uint64_t offset2, uint64_t size);
+/* whence: META_SEEK_*. */
+int64_t k_seek(struct kernel *kernel, struct knode *node, uint64_t offset, uint32_t whence);
+/* O_TMPFILE, to read and write. */
+int k_tmpfile(struct kernel *kernel, struct knode *dir, struct kfile *out_file);
 int k_statfs(struct kernel *kernel);

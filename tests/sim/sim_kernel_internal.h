@@ -1,6 +1,6 @@
 #pragma once
-/* sim_kernel_internal: what sim_kernel.c (calls, nodes, names) and sim_kernel_file.c (contents)
- * share. */
+/* sim_kernel_internal: what sim_kernel.c (calls, nodes, names), sim_kernel_lock.c and
+ * sim_kernel_file.c (contents) share. */
 #include "fs/call.h"
 #include "tests/sim/sim_kernel.h"
 
@@ -13,7 +13,8 @@ struct knode {
     unsigned refs;
     unsigned opens;
     struct process *lock_owner; /* i_rwsem, exclusive */
-    struct process *lock_queue[SIM_PROCESSES_MAX];
+    unsigned lock_shared;
+    struct lock_wait *lock_queue[SIM_PROCESSES_MAX];
     unsigned lock_waiting;
     struct meta_attr attr;
     uint64_t attr_until_ns;    /* of the client's clock */
@@ -59,10 +60,19 @@ struct knode *node_known(struct kernel *kernel, const struct waiting *waiting);
 void node_take_attr(struct kernel *kernel, struct knode *node, const struct waiting *waiting);
 /* They were changed here, or may be anything now. */
 void node_forget_attr(struct kernel *kernel, struct knode *node);
-void node_lock(struct knode *node);
-void node_unlock(struct knode *node);
 int create_known(struct kernel *kernel, struct knode *dir, const char *name, uint32_t flags,
                  struct knode **out_node);
+
+/* ---- sim_kernel_lock.c ---- */
+#define LOCKS_MAX 4
+void node_lock(struct knode *node);
+void node_unlock(struct knode *node);
+void node_lock_shared(struct knode *node);
+void node_unlock_shared(struct knode *node);
+/* Directories and what is removed from them; NULLs are left out, and who is there twice becomes
+ * NULL. */
+void nodes_lock(struct knode *nodes[LOCKS_MAX]);
+void nodes_unlock(struct knode *nodes[LOCKS_MAX]);
 
 /* ---- sim_kernel_file.c ---- */
 void pages_drop(struct knode *node, uint64_t from);

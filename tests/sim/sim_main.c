@@ -15,12 +15,15 @@
 struct world *world;
 
 static const char help[] =
-    "usage: keelfs-sim [--seed N | --seeds A..B] [--minutes M] [--trace]\n\n"
+    "usage: keelfs-sim [--seed N | --seeds A..B | --list] [--minutes M] [--trace]\n\n"
     "Runs clusters of 3 or 5 metadata servers, 3 to 6 chunk servers and 1 to 4 clients in virtual\n"
     "time. Topology, settings, programs and faults come from the seed; the same seed is the same\n"
     "run, event by event.\n\n"
     "  -s, --seed N       one seed (default 1)\n"
     "  -S, --seeds A..B   these, one after the other; goes on after a failure\n"
+    "  -l, --list         those on standard input, one a line, each with its minutes if it has "
+    "any;\n"
+    "                     fails also when a kind of trouble was met by none of them\n"
     "  -m, --minutes M    of trouble in virtual time (default: 20 s to 2 minutes, by the seed)\n"
     "  -t, --trace        print every log line, call and fault\n\n"
     "exit code: 0 all is well, 1 a seed failed, 2 usage\n";
@@ -28,7 +31,7 @@ static const char help[] =
 /* Shared with the children: what they have done. */
 struct totals {
     struct sim_counts counts;
-    uint64_t virtual_ns, steps;
+    uint64_t seeds, virtual_ns, steps;
     uint64_t marks[SIM_MARKS_MAX];
 };
 
@@ -48,9 +51,26 @@ static void print_counts(void)
 #define SIM_COUNT_PRINT(name)                                                                      \
     printf("%s%s=%" PRIu64, gap, #name, totals->counts.name);                                      \
     gap = " ";
-    SIM_COUNTS(SIM_COUNT_PRINT)
+    SIM_WORK(SIM_COUNT_PRINT)
+    gap = "\ntrouble: ";
+    SIM_TROUBLE(SIM_COUNT_PRINT)
 #undef SIM_COUNT_PRINT
     printf("\n");
+}
+
+/* A checker that meets no trouble shows nothing. */
+static unsigned kinds_missed(void)
+{
+    unsigned missed = 0;
+
+#define SIM_COUNT_MISSED(name)                                                                     \
+    if (totals->counts.name == 0) {                                                                \
+        printf("VIOLATION: no seed has met this kind of trouble: %s\n", #name);                    \
+        missed++;                                                                                  \
+    }
+    SIM_TROUBLE(SIM_COUNT_MISSED)
+#undef SIM_COUNT_MISSED
+    return missed;
 }
 
 static void run_seed(const struct sim_options *options)
@@ -124,16 +144,35 @@ static double cpu_s(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
+static unsigned run_range(struct sim_options *options, uint64_t from, uint64_t to)
 {
-    double began = now_s(), took;
     unsigned failed = 0;
 
     for (uint64_t seed = from; seed <= to; seed++) {
         options->seed = seed;
+        totals->seeds++;
         failed += !run_child(options);
     }
-    took = now_s() - began;
+    return failed;
+}
+
+static unsigned run_listed(struct sim_options *options)
+{
+    char line[256];
+    unsigned failed = 0;
+
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        options->minutes = 0;
+        if (sscanf(line, "%" SCNu64 " %" SCNu64, &options->seed, &options->minutes) > 0) {
+            totals->seeds++;
+            failed += !run_child(options);
+        }
+    }
+    return failed + kinds_missed();
+}
+
+static void print_totals(unsigned failed, double took)
+{
     print_counts();
     marks_print(totals->marks);
     fflush(stdout);
@@ -141,22 +180,27 @@ static unsigned run_all(struct sim_options *options, uint64_t from, uint64_t to)
             "%" PRIu64
             " seeds, %u failed, %.2f simulated hours in %.1f s (%.1f s of CPU): %.0f times "
             "real time, %.0f events/s\n",
-            to - from + 1, failed, (double)totals->virtual_ns / 3.6e12, took, cpu_s(),
+            totals->seeds, failed, (double)totals->virtual_ns / 3.6e12, took, cpu_s(),
             (double)totals->virtual_ns / 1e9 / cpu_s(), (double)totals->steps / cpu_s());
-    return failed;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'S'},
-        {"minutes", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
+                                          {"seeds", required_argument, NULL, 'S'},
+                                          {"minutes", required_argument, NULL, 'm'},
+                                          {"trace", no_argument, NULL, 't'},
+                                          {"list", no_argument, NULL, 'l'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     struct sim_options options = {0};
     uint64_t from = 1, to = 1;
+    bool listed = false;
+    double began = now_s();
+    unsigned failed;
     int c;
 
-    while ((c = getopt_long(argc, argv, "s:S:m:th", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "s:S:m:lth", longs, NULL)) != -1) {
         switch (c) {
         case 's':
             from = to = strtoull(optarg, NULL, 0);
@@ -169,6 +213,9 @@ int main(int argc, char **argv)
             break;
         case 'm':
             options.minutes = strtoull(optarg, NULL, 0);
+            break;
+        case 'l':
+            listed = true;
             break;
         case 't':
             options.trace = true;
@@ -186,5 +233,7 @@ int main(int argc, char **argv)
         perror("keelfs-sim");
         return 2;
     }
-    return run_all(&options, from, to) > 0;
+    failed = listed ? run_listed(&options) : run_range(&options, from, to);
+    print_totals(failed, now_s() - began);
+    return failed > 0;
 }

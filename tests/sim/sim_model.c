@@ -174,12 +174,13 @@ static struct model_answer do_link(struct model *model, const struct meta_reques
     if (error == 0 && S_ISDIR(inode->mode)) {
         error = EPERM;
     }
-    if (error == 0 && inode->nlink == 0) {
+    if (error == 0 && inode->nlink == 0 && !inode->linkable) {
         error = ENOENT;
     }
     if (error != 0) {
         return fail(error);
     }
+    inode->linkable = false;
     inode->nlink++;
     entry_add(model, dir, request->name, inode->ino);
     return changed(model, inode);
@@ -509,6 +510,12 @@ static struct model_answer run(struct model *model, const struct meta_request *r
         return do_rename(model, request);
     case META_SETATTR:
         return do_setattr(model, request);
+    case META_FALLOCATE:
+        return model_fallocate(model, request, reply, slot_of(model, request));
+    case META_COPY_RANGE:
+        return model_copy_range(model, request, reply, slot_of(model, request));
+    case META_TMPFILE:
+        return model_tmpfile(model, request, reply);
     case META_COMMIT:
         return do_commit(model, request, reply);
     case META_SETTLE:
@@ -531,7 +538,7 @@ static struct model_answer run(struct model *model, const struct meta_request *r
 static bool is_sequenced(unsigned op)
 {
     return (op >= META_SETATTR && op <= META_COMMIT) || op == META_RESERVE_INOS ||
-           op == META_SETTLE;
+           op == META_SETTLE || op == META_FALLOCATE || op == META_COPY_RANGE || op == META_TMPFILE;
 }
 
 /* Executed before: the same answer, no effect. */
@@ -584,6 +591,9 @@ struct model_answer model_read(struct model *model, const struct meta_request *r
 
     if (inode == NULL || may_be_stale(model, request, reply)) {
         return fail(ESTALE);
+    }
+    if (request->op == META_SEEK) {
+        return model_seek(model, request, reply);
     }
     if (request->op != META_LOOKUP) {
         return with_attr(inode);

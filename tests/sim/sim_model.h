@@ -33,6 +33,7 @@ struct model_inode {
     uint64_t size, parent;
     uint64_t changed; /* index of its last change */
     bool going;       /* nlink is 0 and it may be freed already */
+    bool linkable;    /* nlink is 0 and it may get a name: O_TMPFILE */
     struct model_entry *entries;
     size_t entry_count;
     char *target; /* of a symbolic link */
@@ -121,7 +122,23 @@ const char *model_commit(struct model *model, struct model_inode *inode,
                          const struct meta_commit *commit, unsigned slot);
 /* NULL, or what is wrong with it. Contents stay what they are. */
 const char *model_settle(struct model *model, const struct meta_settle *settle);
+/* [from, to) are holes. */
+void model_zero(struct model *model, struct model_inode *inode, uint64_t from, uint64_t to,
+                unsigned slot);
+void model_copy(struct model *model, const struct model_inode *from, uint64_t offset,
+                struct model_inode *to, uint64_t offset2, uint64_t length, unsigned slot);
 void model_inode_free(struct model_inode *inode);
+
+/* ---- sim_model_space.c, for sim_model.c ---- */
+struct model_answer model_fallocate(struct model *model, const struct meta_request *request,
+                                    const struct meta_reply *reply, unsigned slot);
+struct model_answer model_copy_range(struct model *model, const struct meta_request *request,
+                                     const struct meta_reply *reply, unsigned slot);
+struct model_answer model_tmpfile(struct model *model, const struct meta_request *request,
+                                  const struct meta_reply *reply);
+struct model_answer model_seek(const struct model *model, const struct meta_request *request,
+                               const struct meta_reply *reply);
+
 /* The tag of a cell's bytes; UINT64_MAX when they are torn. */
 uint64_t model_tag(const uint8_t *bytes);
 /* Fills cells with the tag. */

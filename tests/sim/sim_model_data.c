@@ -124,6 +124,26 @@ void model_truncate(struct model *model, struct model_inode *inode, uint64_t siz
     note_foreign(model, inode, slot);
 }
 
+void model_zero(struct model *model, struct model_inode *inode, uint64_t from, uint64_t to,
+                unsigned slot)
+{
+    for (uint64_t cell = from / SIM_CELL; cell < to / SIM_CELL && cell < inode->cell_count;
+         cell++) {
+        set_cell(model, inode, cell, 0);
+    }
+    note_foreign(model, inode, slot);
+}
+
+void model_copy(struct model *model, const struct model_inode *from, uint64_t offset,
+                struct model_inode *to, uint64_t offset2, uint64_t length, unsigned slot)
+{
+    for (uint64_t i = 0; i < length / SIM_CELL; i++) {
+        set_cell(model, to, offset2 / SIM_CELL + i, model_cell(from, offset / SIM_CELL + i));
+    }
+    to->size = max_u64(to->size, offset2 + length);
+    note_foreign(model, to, slot);
+}
+
 bool model_was(const struct model_inode *inode, uint64_t cell, uint64_t tag, uint64_t floor)
 {
     if (model_cell(inode, cell) == tag || cell >= MODEL_PAST_MAX) {

@@ -28,6 +28,7 @@ struct process {
 };
 
 static struct process *current;
+static bool somebody_ready;
 static ucontext_t main_context;
 static const void *main_bottom;
 static size_t main_size;
@@ -45,13 +46,19 @@ static void on_start(void)
     UNREACHABLE();
 }
 
+void process_ready(struct process *process)
+{
+    process->ready = true;
+    somebody_ready = true;
+}
+
 struct process *process_new(void (*main)(void *data), void *data)
 {
     struct process *process = mem_zalloc(sizeof(*process));
 
     process->main = main;
     process->data = data;
-    process->ready = true;
+    process_ready(process);
     process->wake_ns = UINT64_MAX;
     process->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -108,9 +115,12 @@ void process_wait(void)
     process_wait_until(UINT64_MAX);
 }
 
-void process_ready(struct process *process)
+bool processes_ready(void)
 {
-    process->ready = true;
+    bool ready = somebody_ready;
+
+    somebody_ready = false;
+    return ready;
 }
 
 bool process_is_ready(const struct process *process, uint64_t now_ns)

@@ -23,6 +23,8 @@ void process_wait_until(uint64_t wake_ns);
 
 /* It may run. */
 void process_ready(struct process *process);
+/* Has this been said to anybody since the last call? */
+bool processes_ready(void);
 bool process_is_ready(const struct process *process, uint64_t now_ns);
 /* When it wakes up by itself; UINT64_MAX = never. */
 uint64_t process_wake_ns(const struct process *process);

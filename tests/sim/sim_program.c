@@ -71,27 +71,9 @@ bool programs_ended(void)
     return true;
 }
 
-void programs_run(void)
-{
-    bool again = true;
+static uint64_t wake_ns = UINT64_MAX; /* of the first that wakes up by itself, or before */
 
-    while (again) {
-        again = false;
-        for (unsigned i = 0; i < PROGRAMS; i++) {
-            struct program *program = program_at(i);
-
-            if (program == NULL || !process_is_ready(program->process, sim_now(world->sim))) {
-                continue;
-            }
-            again = true;
-            if (!process_run(program->process)) {
-                drop(program->client, program->number);
-            }
-        }
-    }
-}
-
-uint64_t programs_wake_ns(void)
+static uint64_t first_wake(void)
 {
     uint64_t wake = UINT64_MAX;
 
@@ -101,6 +83,39 @@ uint64_t programs_wake_ns(void)
         }
     }
     return wake;
+}
+
+static bool run_once(void)
+{
+    bool ran = false;
+
+    for (unsigned i = 0; i < PROGRAMS; i++) {
+        struct program *program = program_at(i);
+
+        if (program == NULL || !process_is_ready(program->process, sim_now(world->sim))) {
+            continue;
+        }
+        ran = true;
+        if (!process_run(program->process)) {
+            drop(program->client, program->number);
+        }
+    }
+    return ran;
+}
+
+void programs_run(void)
+{
+    if (!processes_ready() && sim_now(world->sim) < wake_ns) {
+        return;
+    }
+    while (run_once()) {
+    }
+    wake_ns = first_wake();
+}
+
+uint64_t programs_wake_ns(void)
+{
+    return wake_ns;
 }
 
 void programs_check_alive(uint64_t within_ns)

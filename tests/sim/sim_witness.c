@@ -32,7 +32,8 @@ static struct {
     uint64_t size; /* indexes below have been applied by somebody */
     uint64_t floor;
     uint64_t known;
-    struct map replies; /* {hash of the question, index} -> hash of the answer + 1 */
+    struct cluster_map map; /* the newest */
+    struct map replies;     /* {hash of the question, index} -> hash of the answer + 1 */
     struct {
         uint64_t started, told, asked;
     } ops[SIM_CLIENTS_MAX + 1];
@@ -87,11 +88,12 @@ static struct applied *at_index(uint64_t index)
 
 static void (*real_apply)(struct raft_machine *machine, uint64_t index, uint64_t term,
                           struct slice command);
+static void (*real_members_changed)(struct raft_machine *machine, uint64_t index, uint64_t term,
+                                    const struct raft_members *members, struct slice command);
 
-static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term,
-                     struct slice command)
+/* One command at an index, whoever applies it. */
+static void note_applied(uint64_t index, uint64_t term, struct slice command)
 {
-    struct meta_server *server = container_of(machine, struct meta_server, machine);
     struct applied *applied = at_index(index);
     uint64_t hash = hash_command(command, term);
 
@@ -101,8 +103,12 @@ static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term
     }
     world->counts.applied += applied->command == 0 ? 1 : 0;
     applied->command = hash;
-    real_apply(machine, index, term, command);
-    applied = at_index(index);
+}
+
+static void check_state(uint64_t index, const struct meta_server *server)
+{
+    struct applied *applied = at_index(index);
+
     if (applied->has_state && applied->state != server->tree->hash) {
         violation("state hash: replicas differ after index %" PRIu64, index);
     }
@@ -110,10 +116,33 @@ static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term
     applied->has_state = true;
 }
 
+static void on_apply(struct raft_machine *machine, uint64_t index, uint64_t term,
+                     struct slice command)
+{
+    struct meta_server *server = container_of(machine, struct meta_server, machine);
+
+    note_applied(index, term, command);
+    real_apply(machine, index, term, command);
+    check_state(index, server);
+}
+
+/* The set of members is a command of the log like any other. */
+static void on_members(struct raft_machine *machine, uint64_t index, uint64_t term,
+                       const struct raft_members *members, struct slice command)
+{
+    struct meta_server *server = container_of(machine, struct meta_server, machine);
+
+    note_applied(index, term, command);
+    real_members_changed(machine, index, term, members, command);
+    check_state(index, server);
+}
+
 void witness_watch_meta(struct meta_server *server)
 {
     real_apply = meta_server_machine.apply;
     server->machine.apply = on_apply;
+    real_members_changed = meta_server_machine.members_changed;
+    server->machine.members_changed = on_members;
 }
 
 void witness_check_complete(const struct raft *raft)
@@ -239,6 +268,22 @@ static void note_session(const struct meta_request *request, const struct meta_r
     }
 }
 
+/* Owners that took another's place and have settled. */
+static void count_settled(const struct meta_request *request)
+{
+    struct cluster_map map;
+
+    if (cluster_map_decode(&map, request->data) < 0) {
+        violation("a cluster map in the log cannot be decoded");
+    }
+    for (uint32_t p = 0; p < witness.map.partition_count && p < map.partition_count; p++) {
+        world->counts.owners_settled +=
+            cluster_map_moves(&witness.map, p) && !cluster_map_moves(&map, p);
+    }
+    cluster_map_deinit(&witness.map);
+    witness.map = map;
+}
+
 const struct meta_reply *__real_ns_apply(struct ns *ns, const struct meta_request *request,
                                          uint64_t index);
 const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_request *request,
@@ -263,6 +308,9 @@ const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_reques
     compare(request, reply, &answer, index);
     if (request->op == META_SESSION_OPEN) {
         note_session(request, reply);
+    }
+    if (request->op == META_CLUSTER_MAP && reply->error == 0) {
+        count_settled(request);
     }
     promise_applied(request);
     return reply;
@@ -295,7 +343,8 @@ const struct meta_reply *__wrap_ns_read(struct ns *ns, const struct meta_request
     map_put(&witness.replies, key, (void *)(uintptr_t)hash_reply(reply));
     if (world->model.index > index) {
         world->counts.reads_skipped++; /* the model is ahead of this server */
-    } else if (request->op == META_LOOKUP || request->op == META_GETATTR) {
+    } else if (request->op == META_LOOKUP || request->op == META_GETATTR ||
+               request->op == META_SEEK) {
         struct model_answer answer = model_read(&world->model, request, reply);
 
         compare(request, reply, &answer, index);
@@ -477,6 +526,7 @@ static void on_stored(struct store_put *put)
     if (put->op.result == 0 && chunk != NULL) {
         chunk->holders |= 1u << entry->chunk_node;
     }
+    world->counts.no_space += put->op.result == -ENOSPC;
     put->released = entry->released;
     mem_free(entry);
     put->released(put);

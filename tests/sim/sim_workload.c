@@ -95,6 +95,7 @@ static void use_file(struct program *program, struct kfile *file)
                          k_truncate(kernel, file->node,
                                     rng_percent(&world->rng, 50) ? 0 : min_u64(size, FILE_MAX)));
         }
+        workload_space(program, file);
     }
 }
 
@@ -235,6 +236,7 @@ static void run_program(void *data)
         struct knode *dir = rng_percent(&world->rng, 20) ? k_root(program->kernel) : walk(program);
 
         do_one(program, dir);
+        workload_tmpfile(program, dir);
         k_put(program->kernel, dir);
         if (!world->stopping && rng_percent(&world->rng, 70)) {
             process_wait_until(sim_now(world->sim) + rng_below(&world->rng, 60 * NS_PER_MS));

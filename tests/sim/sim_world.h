@@ -27,8 +27,11 @@ struct sim_options {
     bool trace;
 };
 
+/* A machine for a metadata server. */
 struct meta_node {
     struct meta_server *server; /* NULL = not running */
+    uint32_t id;                /* 0 = nobody has this place now */
+    bool joins;                 /* it was not there at the beginning */
     struct rpc_identity identity;
     char address[SIM_ADDRESS_MAX];
 };
@@ -36,6 +39,7 @@ struct meta_node {
 struct chunk_node {
     struct chunk_server *server;
     struct rpc_identity identity;
+    const char *meta_addresses[SIM_METAS_MAX]; /* those of when it was started */
     char address[SIM_ADDRESS_MAX];
     char zone[16];
 };
@@ -51,16 +55,23 @@ struct client {
     uint64_t next_tag;
 };
 
-/* What happened, by kind: printed, and required not to be zero over all seeds. */
+/* What happened, by kind: printed. */
 /* clang-format off */
-#define SIM_COUNTS(X)                                                                              \
+#define SIM_WORK(X)                                                                                \
     X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
+    X(promises) X(promises_kept) X(cached_names) X(cached_attrs) X(pushed_pages)
+
+/* Trouble that was met, and what got over it: required not to be zero over the listed seeds. */
+#define SIM_TROUBLE(X)                                                                             \
     X(kills) X(powers) X(restarts) X(meta_down) X(chunk_down) X(client_down) X(elections)          \
-    X(cuts) X(one_way_cuts) X(slow_links) X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off)     \
-    X(sessions_lost) X(resends) X(promises) X(promises_kept)         \
-    X(died) X(disk_errors) X(full_disks) X(rot) X(lost_writes) X(misdirected_writes) X(wipes)      \
-    X(joins) X(buggified) X(read_again) X(interrupts) X(cached_names) X(cached_attrs)           \
-    X(pushed_pages)
+    X(cuts) X(one_way_cuts) X(slow_links) X(resets) X(resends)                                     \
+    X(pauses) X(long_pauses) X(wall_jumps) X(clocks_off) X(sessions_lost) X(interrupts)            \
+    X(read_errors) X(write_errors) X(sync_errors) X(died) X(full_disks) X(no_space)                \
+    X(torn_files) X(lost_names) X(rot) X(lost_writes) X(misdirected_writes) X(wipes) X(repairs)    \
+    X(hints) X(joins) X(owners_settled) X(meta_replaced) X(meta_added) X(meta_removed)             \
+    X(transfers) X(buggified) X(allocations) X(copies) X(seeks) X(tmpfiles_linked)
+
+#define SIM_COUNTS(X) SIM_WORK(X) SIM_TROUBLE(X)
 /* clang-format on */
 
 struct sim_counts {
@@ -73,8 +84,9 @@ struct world {
     struct sim_options options;
     struct sim *sim;
     struct rng buggify_rng;
-    struct rng rng; /* of workload and faults: the same whatever the nodes draw */
-    unsigned meta_count, chunk_count, client_count;
+    struct rng rng;      /* of workload and faults: the same whatever the nodes draw */
+    unsigned meta_count; /* places for metadata servers, taken or not */
+    unsigned chunk_count, client_count;
     struct meta_node metas[SIM_METAS_MAX];
     struct chunk_node chunks[SIM_CHUNKS_MAX];
     struct client clients[SIM_CLIENTS_MAX + 1];
@@ -106,6 +118,7 @@ _Noreturn void violation(const char *format, ...) printf_like(1, 2);
 void trace_attach(struct world *world);
 
 /* ---- sim_cluster.c ---- */
+extern const char cluster_uuid[16];
 void cluster_draw(void);
 void cluster_start(void);
 unsigned meta_node_of(unsigned i);
@@ -114,6 +127,8 @@ void meta_start(unsigned i);
 void chunk_start(unsigned i);
 void meta_kill(unsigned i, enum sim_crash_kind kind);
 void chunk_kill(unsigned i, enum sim_crash_kind kind);
+/* It has ended: what it has counted is the world's. */
+void chunk_gone(unsigned i);
 void client_start(unsigned slot);
 void client_kill(unsigned slot, enum sim_crash_kind kind);
 /* All that are mounted; waits until they are closed. */
@@ -148,6 +163,14 @@ void programs_check_alive(uint64_t within_ns);
 /* ---- sim_workload.c ---- */
 void workload_start(struct client *client);
 
+/* ---- sim_workload_space.c ---- */
+struct kfile;
+struct knode;
+/* Now and then: allocates, copies, or looks for holes in the open file. */
+void workload_space(struct program *program, struct kfile *file);
+/* Now and then: a file that has no name, and may get one. */
+void workload_tmpfile(struct program *program, struct knode *dir);
+
 /* ---- sim_faults.c ---- */
 void faults_draw(void);
 void faults_run(void);
@@ -157,6 +180,15 @@ void faults_notice(void);
 void faults_heal(void);
 /* A node that is down starts again in a while. */
 void faults_comes_back(unsigned node);
+/* It does not, if it was to. */
+void faults_stays_down(unsigned node);
+
+/* ---- sim_members.c: the metadata group changes ---- */
+void members_draw(void);
+void members_run(void);
+uint64_t members_wake_ns(void);
+/* What was begun is done, and nothing more is. */
+bool members_ended(void);
 
 /* ---- sim_faults_disk.c ---- */
 void disks_draw(void);
@@ -212,6 +244,8 @@ void data_change_begin(struct client *client, uint64_t ino);
 void data_change_end(struct client *client, uint64_t ino);
 void data_wrote(struct client *client, uint64_t ino, uint64_t offset, uint64_t size, uint64_t tag);
 void data_truncated(struct client *client, uint64_t ino, uint64_t size);
+/* The same of [from, to): a hole, or a copy of something else. */
+void data_replaced(struct client *client, uint64_t ino, uint64_t from, uint64_t to);
 /* A truncate has ended so: interrupted, it may still happen, and reads may see either from now on.
  */
 void data_unsure(struct client *client, uint64_t ino, int error);

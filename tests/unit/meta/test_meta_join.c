@@ -1,10 +1,12 @@
 /*
  * A metadata server joins three others in the simulator: by entries, by a snapshot that names it,
- * by one that counts its vote already, with the power lost at each I/O of it.
+ * by one that counts its vote already, with the power lost at each I/O of it. A chunk server that
+ * was configured with the three hears of it.
  */
 #include "tests/lib/test.h"
 
 #include "base/mem.h"
+#include "chunkstore/chunk_server.h"
 #include "meta/meta_server_internal.h"
 #include "raft/raft_internal.h"
 #include "tests/sim/env_sim.h"
@@ -238,11 +240,95 @@ static void test_power_lost_while_it_joins(void **state)
     }
 }
 
+static struct chunk_server chunk;
+
+#define CHUNK_NODE 8
+
+static void start_chunk(void *data)
+{
+    static const char *const addresses[] = {"unix:meta0", "unix:meta1", "unix:meta2"};
+    static const struct rpc_identity identity = {
+        .cluster_uuid = "0123456789abcde", .role = RPC_ROLE_CHUNK, .node_id = 1};
+    static struct chunk_settings settings;
+    struct chunk_server_config config = {.dir = "chunk",
+                                         .listen = "unix:chunk",
+                                         .zone = "z",
+                                         .identity = &identity,
+                                         .meta_addresses = addresses,
+                                         .meta_count = ARRAY_SIZE(addresses),
+                                         .settings = &settings};
+
+    (void)data;
+    settings = chunk_settings_defaults();
+    assert_int_equal(chunk_server_start(&chunk, sim_env(world.sim, CHUNK_NODE), &config), 0);
+}
+
+static void hand_over_to_joiner(void *data)
+{
+    (void)data;
+    world.result = raft_node_transfer(&leader()->raft, 4);
+}
+
+/* It leads, and the chunk server finds it: no server of its configuration leads any more. */
+static void test_chunk_servers_hear_of_it(void **state)
+{
+    (void)state;
+    world_start(77);
+    assert_true(sim_call(world.sim, CHUNK_NODE, start_chunk, NULL));
+    change(RAFT_CHANGE_ADD);
+    assert_true(start(JOINER));
+    change(RAFT_CHANGE_PROMOTE);
+    check_votes();
+    assert_int_equal(leader()->server_count, 1);
+    assert_int_equal(chunk.meta_count, ALL);
+    assert_true(sim_call(world.sim, leader()->identity.node_id - 1, hand_over_to_joiner, NULL));
+    assert_int_equal(world.result, 0);
+    run_for(10 * NS_PER_S);
+    assert_true(world.servers[JOINER]->leader);
+    assert_int_equal(world.servers[JOINER]->server_count, 1);
+    assert_true(env_now(world.servers[JOINER]->env) - world.servers[JOINER]->servers[0].heard_ns <
+                3 * NS_PER_S);
+    sim_crash(world.sim, CHUNK_NODE, SIM_KILL);
+    world_stop();
+}
+
+static void learn(void *data)
+{
+    server_meta_learn(&chunk, buf_slice(data));
+}
+
+/* As many addresses as there is room for, twice: those that are named now are known. */
+static void test_chunk_server_forgets_old_addresses(void **state)
+{
+    (void)state;
+    world_start(78);
+    assert_true(sim_call(world.sim, CHUNK_NODE, start_chunk, NULL));
+    for (unsigned i = 0; i < 3 * SERVER_METADATA_MAX; i++) {
+        cleanup(buf_deinit) struct buf list = {0};
+        char address[32];
+        bool known = false;
+
+        snprintf(address, sizeof(address), "unix:other%u", i);
+        schema_write_bytes(&list, slice_text(address));
+        sim_call(world.sim, CHUNK_NODE, learn, &list);
+        for (unsigned k = 0; k < chunk.meta_count; k++) {
+            known = known || strcmp(chunk.meta[k]->address, address) == 0;
+        }
+        assert_true(known);
+        assert_true(chunk.meta_count <= SERVER_METADATA_MAX);
+        run_for(NS_PER_S / 10); /* those that were dropped close; the leader names its own again */
+    }
+    sim_crash(world.sim, CHUNK_NODE, SIM_KILL);
+    world_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_snapshots_that_name_it),
         cmocka_unit_test(test_power_lost_while_it_joins),
+        cmocka_unit_test(test_chunk_servers_hear_of_it),
+        cmocka_unit_test(test_chunk_server_forgets_old_addresses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
