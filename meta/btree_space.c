@@ -2,8 +2,6 @@
 #include "base/mem.h"
 #include "meta/btree_internal.h"
 
-#include <inttypes.h>
-
 #define WORD 64
 
 static bool test(const uint64_t *bits, uint64_t block)
