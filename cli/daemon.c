@@ -234,6 +234,11 @@ static int serve(const struct daemon_kind *kind, const struct daemon_options *op
         return 1;
     }
     r = write_pid_file(options->pid_file);
+    if (r < 0 && options->again) {
+        LOG_WARN(env_uv_env(loop), name, "cannot write path=%s: the file there names us already",
+                 options->pid_file);
+        r = 0;
+    }
     if (r == 0) {
         r = start(&running, options, cluster, node);
     }

@@ -53,6 +53,7 @@ enum lock_step {
     LOCK_STEP_NONE,
     LOCK_STEP_QUEUED,   /* until the mode has changed, or for a moment */
     LOCK_STEP_FLUSHING, /* what was written is being committed */
+    LOCK_STEP_SYNCING,  /* not for a program: everything written until then */
     LOCK_STEP_SENT,     /* the service is asked */
     LOCK_STEP_IN_LINE,  /* it has a ticket */
     LOCK_STEP_PAGES,    /* granted: the kernel drops its pages */
@@ -108,6 +109,7 @@ struct fs_call {
     struct lock_op *lock_op; /* SENT; IN_LINE: the question whether it is our turn, or NULL */
     uint64_t lock_ticket;    /* IN_LINE */
     int lock_error;          /* of the flush before it was given up */
+    bool lock_grew;          /* PAGES: the file is longer than it was */
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool opening, removing; /* counted in the mount */

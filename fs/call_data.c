@@ -347,11 +347,13 @@ static void start_release(struct fs_call *call)
 /* Somebody else may have worked on the file meanwhile, and thinks that it was protected. */
 static bool has_lost_locks(const struct fs_call *call)
 {
-    const struct inode *inode = inode_find(call->mount, call->ino);
+    uint64_t ino = call->op == FS_COPY_RANGE ? call->ino2 : call->ino;
+    const struct inode *inode = inode_find(call->mount, ino);
 
     return inode != NULL && inode->locks_lost &&
            (call->op == FS_READ || call->op == FS_WRITE || call->op == FS_FSYNC ||
-            call->op == FS_FALLOCATE);
+            call->op == FS_FALLOCATE || call->op == FS_COPY_RANGE || call->op == FS_SEEK ||
+            (call->op == FS_SETATTR && call->valid & META_SET_SIZE));
 }
 
 void fs_call_data_start(struct fs_call *call)

@@ -124,7 +124,7 @@ static void start_clean(struct fs_call *call)
 
 void fs_call_flushed(struct fs_call *call, int status)
 {
-    if (call->lock_step == LOCK_STEP_FLUSHING) {
+    if (call->lock_step == LOCK_STEP_FLUSHING || call->lock_step == LOCK_STEP_SYNCING) {
         lock_flushed(call, status);
     } else if (status == 0 && (call->op == FS_SEEK || call->op == FS_COPY_RANGE)) {
         start_clean(call);

@@ -131,6 +131,7 @@ void coherence_alone_changed(struct meta_client *client, bool is_alone)
         mount->caches_lost(mount);
     }
     if (!mount->closing) { /* else all is flushed already, and closing the session tells it */
+        lock_tell(mount, NULL);
         flush_all(mount, flushed);
     }
 }

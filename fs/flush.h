@@ -21,6 +21,8 @@ void flush_hurry(struct mount *mount, struct inode *inode);
 void flush_all(struct mount *mount, void (*done)(struct mount *mount));
 /* Dirty data was dropped: calls that waited for it have nothing to wait for. */
 void flush_settled(struct inode *inode);
+/* The session is lost, and what is on its way of the inode is not to be sent in another one. */
+void flush_rounds_drop(struct mount *mount, const struct inode *inode);
 /* There is a session again, or an operation answered before has its own answer: what waits for that
  * may go on. */
 void flush_rounds_wake(struct mount *mount);

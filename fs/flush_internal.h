@@ -19,6 +19,7 @@ struct round_inode {
     struct meta_call learn;
     struct flush_round *round;
     bool learned;       /* the server has told what its contents are; see must_learn() */
+    bool lost;          /* it must not be committed any more */
     int learn_error;    /* the server does not know it any more, or does not answer (soft) */
     struct buf extents; /* encoded for the commit */
     struct buf image;   /* the whole contents, when they stay inline */

@@ -340,6 +340,20 @@ static void drop_unlearned(struct flush_round *round)
     }
 }
 
+/* What was written under a lock that is somebody else's now. */
+static void drop_lost(struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        struct round_inode *entry = &round->inodes[i];
+
+        if (entry->inode != NULL && entry->lost) {
+            TRACE_MARK("a flush of a file whose locks are lost");
+            inode_failed(round->mount, entry->inode, -EIO);
+            end_inode(round->mount, entry);
+        }
+    }
+}
+
 static void settle_chunks(struct flush_round *round)
 {
     for (unsigned i = 0; i < round->chunk_count; i++) {
@@ -476,10 +490,7 @@ static void again(struct flush_round *round)
 
         entry->learned = false;
         dirty_deinit(&entry->whole);
-        if (entry->inode != NULL && !entry->committed && entry->inode->locks_lost) {
-            inode_failed(round->mount, entry->inode, -EIO); /* it is somebody else's turn now */
-            end_inode(round->mount, entry);
-        } else if (entry->inode != NULL && entry->committed) {
+        if (entry->inode != NULL && entry->committed) {
             end_inode(round->mount, entry); /* what is committed is not sent again */
         }
     }
@@ -500,6 +511,11 @@ static void round_step(struct op *op)
             return;
         }
         if (is_behind(round) || learn(round) || !has_session(round)) {
+            return;
+        }
+        drop_lost(round);
+        if (is_empty(round)) {
+            finish_round(round);
             return;
         }
         op->state = FLUSH_PUT;
@@ -581,6 +597,17 @@ bool round_start(struct flush_round *round)
     list_push_back(&round->mount->round_list, &round->node);
     op_wake(&round->op);
     return true;
+}
+
+void flush_rounds_drop(struct mount *mount, const struct inode *inode)
+{
+    list_for_each (node, &mount->round_list) {
+        struct flush_round *round = container_of(node, struct flush_round, node);
+
+        for (unsigned i = 0; i < round->inode_count; i++) {
+            round->inodes[i].lost |= round->inodes[i].inode == inode;
+        }
+    }
 }
 
 void flush_rounds_wake(struct mount *mount)

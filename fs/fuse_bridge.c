@@ -208,6 +208,20 @@ void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino)
     (void)invalidate(bridge, ino, 0); /* no log from here: this is not the loop */
 }
 
+/* By way of a byte at its end, in a page that has to be dropped then. */
+void fuse_tell_size(const struct fuse_bridge *bridge, uint64_t ino, uint64_t size)
+{
+    struct kernel_notify_store store = {
+        .nodeid = fuse_to_nodeid(bridge, ino), .offset = size - 1, .size = 1};
+    struct kernel_out_header header = {.len = (uint32_t)(sizeof(header) + sizeof(store) + 1),
+                                       .error = KERNEL_NOTIFY_STORE};
+    uint8_t byte = 0;
+    struct iovec parts[] = {{&header, sizeof(header)}, {&store, sizeof(store)}, {&byte, 1}};
+    ssize_t written = writev(bridge->fd, parts, ARRAY_SIZE(parts));
+
+    (void)written; /* not known there any more: nothing to tell */
+}
+
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents)
 {
     struct kernel_notify_store store = {.nodeid = nodeid, .size = (uint32_t)contents.size};

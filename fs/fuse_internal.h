@@ -81,6 +81,8 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* The kernel drops all pages of the file. Waits for locks of pages: never from the loop. */
 void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino);
+/* The file is longer than the kernel thinks: it appends behind that. fuse_drop_pages follows. */
+void fuse_tell_size(const struct fuse_bridge *bridge, uint64_t ino, uint64_t size);
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);

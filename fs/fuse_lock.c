@@ -89,6 +89,9 @@ static void drop_run(struct env_work *work)
 {
     const struct page_drop *drop = container_of(work, struct page_drop, work);
 
+    if (drop->call->lock_grew) {
+        fuse_tell_size(drop->bridge, drop->call->ino, drop->call->attr.size);
+    }
     fuse_drop_pages(drop->bridge, drop->call->ino);
 }
 

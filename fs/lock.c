@@ -43,6 +43,16 @@ void lock_note(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
     }
 }
 
+static const struct meta_lock *first_held(const struct file_locks *file)
+{
+    for (size_t i = 0; i < file->table.count; i++) {
+        if (file->table.items[i].ticket == 0) {
+            return &file->table.items[i];
+        }
+    }
+    return NULL;
+}
+
 static bool owner_holds(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
 {
     const struct file_locks *file = lock_file(mount, ino, false);
@@ -58,15 +68,28 @@ static bool owner_has(struct mount *mount, uint64_t ino, const struct meta_lock 
 
 /* ---- calls that wait ---- */
 
+/* While nobody hears us, the session may have expired, and others may have what we would grant. */
+static bool session_lives(const struct mount *mount)
+{
+    return mount->meta.session != 0 && env_now(mount->env) < mount->meta.lease_until_ns;
+}
+
+static void retry_soon(struct mount *mount)
+{
+    if (!env_timer_running(&mount->locks.retry_timer)) {
+        env_timer_start(mount->env, &mount->locks.retry_timer,
+                        env_now(mount->env) + FS_LOCK_RETRY_NS);
+    }
+}
+
 void lock_queue(struct fs_call *call, bool retry)
 {
     struct mount *mount = call->mount;
 
     call->lock_step = LOCK_STEP_QUEUED;
     list_push_back(&mount->locks.queue, &call->node);
-    if (retry && !env_timer_running(&mount->locks.retry_timer)) {
-        env_timer_start(mount->env, &mount->locks.retry_timer,
-                        env_now(mount->env) + FS_LOCK_RETRY_NS);
+    if (retry) {
+        retry_soon(mount);
     }
 }
 
@@ -83,11 +106,6 @@ void lock_run_queue(struct mount *mount)
         call->lock_step = LOCK_STEP_NONE;
         fs_call_start(call);
     }
-}
-
-static void on_retry(struct env_timer *timer)
-{
-    lock_run_queue(container_of(timer, struct mount, locks.retry_timer));
 }
 
 void lock_in_line(struct fs_call *call, uint64_t ticket)
@@ -123,8 +141,10 @@ static void on_ask_due(struct env_timer *timer)
 /* ---- granted by the service ---- */
 
 /* True: the kernel has pages of another state of the file. */
-static bool learn(struct mount *mount, uint64_t ino, struct slice bytes)
+static bool learn(struct fs_call *call, struct slice bytes)
 {
+    struct mount *mount = call->mount;
+    uint64_t ino = call->ino;
     struct inode *inode = inode_find(mount, ino);
     struct meta_attr attr;
     bool stale;
@@ -136,14 +156,16 @@ static bool learn(struct mount *mount, uint64_t ino, struct slice bytes)
     if (inode->attr.change != attr.change) {
         inode_forget_contents(inode);
     }
+    call->lock_grew = attr.size > inode->attr.size;
     inode_update(mount, inode, &attr, false);
-    inode->page_change = stale ? inode->attr.change : inode->page_change;
+    call->attr = inode->attr;
+    inode->page_change = stale ? PAGES_UNKNOWN : inode->page_change;
     return stale;
 }
 
 void lock_held(struct fs_call *call, struct slice attr)
 {
-    if (learn(call->mount, call->ino, attr) && call->mount->drop_pages != NULL) {
+    if (learn(call, attr) && call->mount->drop_pages != NULL) {
         TRACE_MARK("a lock comes with other contents");
         call->lock_step = LOCK_STEP_PAGES;
         call->mount->drop_pages(call);
@@ -153,8 +175,14 @@ void lock_held(struct fs_call *call, struct slice attr)
     fs_call_finish(call, 0);
 }
 
+/* Pages that came since are of the state that the grant told, or of a newer one. */
 void lock_pages_dropped(struct fs_call *call)
 {
+    struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (inode != NULL && inode->page_change == PAGES_UNKNOWN) {
+        inode->page_change = call->attr.change;
+    }
     call->lock_step = LOCK_STEP_NONE;
     fs_call_finish(call, 0);
 }
@@ -217,10 +245,17 @@ static void own_grant(struct mount *mount, struct file_locks *file)
     struct list_node *node;
 
     list_init(&grants.calls);
-    lock_table_grant(&file->table, on_granted, &grants);
+    if (mount->locks.mode == LOCKS_OWN && session_lives(mount)) {
+        lock_table_grant(&file->table, on_granted, &grants);
+    } else if (mount->locks.mode == LOCKS_OWN) {
+        retry_soon(mount);
+    }
     lock_file_put(mount, file);
     while ((node = list_pop_front(&grants.calls)) != NULL) {
-        lock_pages_dropped(container_of(node, struct fs_call, node)); /* nobody else had it */
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        call->lock_step = LOCK_STEP_NONE;
+        fs_call_finish(call, 0);
     }
 }
 
@@ -234,6 +269,14 @@ static void own_give_up(struct mount *mount, uint64_t ino, const struct meta_loc
     }
 }
 
+/* What is granted here must find room at the service later. */
+static bool own_has_room(const struct mount *mount, const struct file_locks *file,
+                         const struct meta_lock *want)
+{
+    return want->type == META_LOCK_NONE || (mount->locks.files.count <= META_LOCKED_FILES_MAX &&
+                                            file->table.count + 4 <= LOCK_TABLE_MAX);
+}
+
 static void own_start(struct fs_call *call)
 {
     struct mount *mount = call->mount;
@@ -243,7 +286,9 @@ static void own_start(struct fs_call *call)
     int r;
 
     want.ticket = ++mount->locks.next_ticket;
-    r = lock_table_request(&file->table, &want, call->lock_wait, &graph.graph);
+    r = own_has_room(mount, file, &want)
+            ? lock_table_request(&file->table, &want, call->lock_wait, &graph.graph)
+            : -ENOLCK;
     if (r == LOCK_WAITS) {
         lock_in_line(call, want.ticket);
         own_grant(mount, file); /* it may have given up a flock */
@@ -264,6 +309,18 @@ static void own_test(struct fs_call *call)
     fs_call_finish(call, 0);
 }
 
+/* Turns that came while nobody heard us. */
+static void own_grant_all(struct mount *mount)
+{
+    struct map_slot *slot;
+    size_t at = 0;
+
+    while (mount->locks.mode == LOCKS_OWN && !list_empty(&mount->locks.in_line) &&
+           (slot = map_next(&mount->locks.files, &at)) != NULL) {
+        own_grant(mount, slot->value); /* never empties the file: somebody holds it or waits */
+    }
+}
+
 /* ---- giving up ---- */
 
 void lock_given_up(struct fs_call *call)
@@ -277,28 +334,55 @@ void lock_given_up(struct fs_call *call)
     }
 }
 
+/* Nothing written before is left to commit. */
+static void give_up_now(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    switch (mount->locks.mode) {
+    case LOCKS_OWN:
+        own_give_up(mount, call->ino, &call->lock);
+        lock_given_up(call);
+        return;
+    case LOCKS_SENT:
+        lock_ask(call);
+        return;
+    case LOCKS_BEGINNING:
+    case LOCKS_TELLING:
+        lock_queue(call, false);
+        return;
+    }
+}
+
 void lock_flushed(struct fs_call *call, int status)
 {
+    if (call->lock_step == LOCK_STEP_SYNCING) {
+        fs_call_finish(call, 0);
+        return;
+    }
     call->lock_error = call->op == FS_FLUSH ? status : 0;
-    lock_ask(call);
+    give_up_now(call);
 }
 
 /* What was written under the lock is there for whoever has it next. */
+static bool must_flush(struct mount *mount, uint64_t ino)
+{
+    const struct inode *inode = inode_find(mount, ino);
+
+    return coherence_epoch(mount) == 0 && inode != NULL && inode_pending(inode);
+}
+
 static void give_up(struct fs_call *call)
 {
     struct mount *mount = call->mount;
-    struct inode *inode = inode_find(mount, call->ino);
 
     if (!owner_has(mount, call->ino, &call->lock)) {
         lock_given_up(call);
-    } else if (mount->locks.mode == LOCKS_OWN) {
-        own_give_up(mount, call->ino, &call->lock);
-        lock_given_up(call);
-    } else if (inode != NULL && inode_pending(inode)) {
+    } else if (must_flush(mount, call->ino)) {
         call->lock_step = LOCK_STEP_FLUSHING;
-        flush_wait(call, inode);
+        flush_wait(call, inode_find(mount, call->ino));
     } else {
-        lock_ask(call);
+        give_up_now(call);
     }
 }
 
@@ -320,18 +404,61 @@ bool lock_close(struct fs_call *call)
     return true;
 }
 
-/* For nobody who waits. */
+/* A lock that nobody waits to see given up. */
+struct lock_later {
+    struct list_node node; /* in mount.locks.later */
+    uint64_t ino;
+    struct meta_lock lock;
+};
+
+static void send_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
+{
+    if (mount->locks.mode != LOCKS_OWN) {
+        lock_send(mount, ino, lock);
+    }
+    own_give_up(mount, ino, lock);
+}
+
+/* Those whose file has nothing left to commit. */
+static void give_up_later(struct mount *mount)
+{
+    list_for_each (node, &mount->locks.later) {
+        struct lock_later *later = container_of(node, struct lock_later, node);
+
+        if (must_flush(mount, later->ino)) {
+            retry_soon(mount);
+            continue;
+        }
+        list_remove(node);
+        send_give_up(mount, later->ino, &later->lock);
+        mem_free(later);
+    }
+}
+
+/* All that the owner has of the file, for nobody who waits; behind what was written under it. */
 static void give_up_all(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
 {
-    struct meta_lock lock = *owner;
+    struct lock_later *later = mem_zalloc(sizeof(*later));
 
-    lock.type = META_LOCK_NONE;
-    lock.from = 0;
-    lock.to = LOCK_TO_THE_END;
-    if (mount->locks.mode != LOCKS_OWN) {
-        lock_send(mount, ino, &lock);
+    later->ino = ino;
+    later->lock = *owner;
+    later->lock.type = META_LOCK_NONE;
+    later->lock.from = 0;
+    later->lock.to = LOCK_TO_THE_END;
+    list_push_back(&mount->locks.later, &later->node);
+    if (must_flush(mount, ino)) {
+        flush_hurry(mount, inode_find(mount, ino));
     }
-    own_give_up(mount, ino, &lock);
+    give_up_later(mount);
+}
+
+static void on_retry(struct env_timer *timer)
+{
+    struct mount *mount = container_of(timer, struct mount, locks.retry_timer);
+
+    give_up_later(mount);
+    own_grant_all(mount);
+    lock_run_queue(mount);
 }
 
 void lock_release(struct mount *mount, uint64_t ino, uint64_t owner)
@@ -345,11 +472,18 @@ void lock_release(struct mount *mount, uint64_t ino, uint64_t owner)
 
 void lock_file_closed(struct mount *mount, uint64_t ino)
 {
-    struct file_locks *file;
+    const struct file_locks *file = lock_file(mount, ino, false);
+    struct lock_table copy = {0};
 
-    while ((file = lock_file(mount, ino, false)) != NULL && file->table.items[0].ticket == 0) {
-        give_up_all(mount, ino, &file->table.items[0]);
+    for (size_t i = 0; file != NULL && i < file->table.count; i++) {
+        if (file->table.items[i].ticket == 0 && !lock_table_holds(&copy, &file->table.items[i])) {
+            lock_table_set(&copy, &file->table.items[i]);
+        }
     }
+    for (size_t i = 0; i < copy.count; i++) {
+        give_up_all(mount, ino, &copy.items[i]);
+    }
+    lock_table_deinit(&copy);
 }
 
 /* ---- calls ---- */
@@ -366,6 +500,8 @@ static void sent_start(struct fs_call *call)
 
     if (call->op == FS_LOCK_TEST) {
         lock_ask_test(call);
+    } else if (lock_is_unsettled(mount, call->ino, &call->lock)) {
+        lock_queue(call, false);
     } else if (call->lock.type == META_LOCK_NONE) {
         give_up(call);
     } else if (coherence_epoch(mount) != mount->locks.refused_epoch && nothing_known(mount)) {
@@ -376,16 +512,14 @@ static void sent_start(struct fs_call *call)
     }
 }
 
-/* While nobody hears us, the session may have expired, and others may have what we would grant. */
-static bool session_lives(const struct mount *mount)
-{
-    return mount->meta.session != 0 && env_now(mount->env) < mount->meta.lease_until_ns;
-}
-
 void lock_start(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
+    if (call->lock_step == LOCK_STEP_SYNCING) {
+        fs_call_finish(call, 0); /* what it waited for has its answer */
+        return;
+    }
     switch (mount->locks.mode) {
     case LOCKS_SENT:
         sent_start(call);
@@ -430,15 +564,73 @@ void lock_cancel(struct fs_call *call)
 
 /* ---- who decides ---- */
 
+static void one_synced(struct mount *mount)
+{
+    if (--mount->locks.syncing == 0 && mount->locks.mode == LOCKS_TELLING) {
+        lock_tell_all(mount);
+    }
+}
+
+static void on_synced(struct fs_call *call)
+{
+    struct mount *mount = call->mount;
+
+    mem_free(call);
+    one_synced(mount);
+}
+
+static void sync_file(struct mount *mount, uint64_t ino)
+{
+    struct inode *inode = inode_find(mount, ino);
+    struct fs_call *call;
+
+    if (inode != NULL && inode_pending(inode)) {
+        call = mem_zalloc(sizeof(*call));
+        call->op = FS_LOCK;
+        call->mount = mount;
+        call->ino = ino;
+        call->lock_step = LOCK_STEP_SYNCING;
+        call->done = on_synced;
+        mount_call_begins(call);
+        mount->locks.syncing++;
+        flush_wait(call, inode);
+    }
+}
+
+/* What was written until now, under locks or after them, is committed; nobody here gets another
+ * lock meanwhile. What others go on writing is not waited for. */
+static void begin_telling(struct mount *mount)
+{
+    cleanup(buf_deinit) struct buf inos = {0};
+    struct map_slot *slot;
+    size_t at = 0;
+
+    mount->locks.mode = LOCKS_TELLING;
+    mount->locks.syncing++;
+    while ((slot = map_next(&mount->inodes, &at)) != NULL) {
+        const struct inode *inode = slot->value;
+
+        buf_append(&inos, &inode->ino, inode_pending(inode) ? sizeof(inode->ino) : 0);
+    }
+    for (size_t i = 0; i < inos.size; i += sizeof(uint64_t)) {
+        uint64_t ino;
+
+        memcpy(&ino, inos.data + i, sizeof(ino));
+        sync_file(mount, ino);
+    }
+    one_synced(mount);
+}
+
 void lock_tell(struct mount *mount, void (*done)(struct mount *mount))
 {
     mount->locks.told = done;
     if (mount->locks.mode == LOCKS_OWN && mount->meta.session == 0) {
-        lock_session_lost(mount);
+        lock_session_lost(mount); /* it comes back here */
+        return;
     }
     if (mount->locks.mode == LOCKS_OWN) {
-        lock_tell_all(mount);
-    } else if (mount->locks.mode == LOCKS_SENT) {
+        begin_telling(mount);
+    } else if (mount->locks.mode == LOCKS_SENT && done != NULL) {
         mount->locks.told = NULL;
         done(mount);
     }
@@ -461,6 +653,7 @@ static void lose_file(struct mount *mount, struct file_locks *file)
     if (inode != NULL) {
         inode->locks_lost = true;
         inode->write_error = inode_pending(inode) ? -EIO : inode->write_error;
+        flush_rounds_drop(mount, inode);
         fs_call_drop_dirty(mount, inode);
     }
 }
@@ -474,7 +667,7 @@ void lock_session_lost(struct mount *mount)
     while ((slot = map_next(&mount->locks.files, &at)) != NULL) {
         struct file_locks *file = slot->value;
 
-        if (file->table.count > 0 && file->table.items[0].ticket == 0) {
+        if (first_held(file) != NULL) {
             lose_file(mount, file);
         }
         lock_table_deinit(&file->table);
@@ -499,17 +692,22 @@ void lock_init(struct mount *mount)
     list_init(&mount->locks.ops);
     list_init(&mount->locks.queue);
     list_init(&mount->locks.in_line);
+    list_init(&mount->locks.later);
     mount->locks.ask_timer.fire = on_ask_due;
     mount->locks.retry_timer.fire = on_retry;
 }
 
 void lock_deinit(struct mount *mount)
 {
+    struct list_node *node;
     struct map_slot *slot;
     size_t at = 0;
 
     env_timer_stop(mount->env, &mount->locks.ask_timer);
     env_timer_stop(mount->env, &mount->locks.retry_timer);
+    while ((node = list_pop_front(&mount->locks.later)) != NULL) {
+        mem_free(container_of(node, struct lock_later, node));
+    }
     while ((slot = map_next(&mount->locks.files, &at)) != NULL) {
         struct file_locks *file = slot->value;
 

@@ -25,7 +25,8 @@ void lock_flushed(struct fs_call *call, int status);
 void lock_pages_dropped(struct fs_call *call);
 /* The caller does not want to wait any more. */
 void lock_cancel(struct fs_call *call);
-/* The service is told of every lock that this mount granted itself; then done(mount). */
+/* The service is told of every lock that this mount granted itself; then done(mount), unless NULL.
+ */
 void lock_tell(struct mount *mount, void (*done)(struct mount *mount));
 /* done of lock_tell will not run. */
 void lock_tell_no_more(struct mount *mount);

@@ -19,8 +19,18 @@ struct lock_op {
     struct fs_call *call; /* NULL: nobody waits */
     uint64_t ino;
     struct meta_lock lock;
-    bool sure; /* what comes of it is what is wanted, though nobody waits */
+    bool sure;             /* what comes of it is what is wanted, though nobody waits */
+    struct env_timer soft; /* the call's patience; the op's has no end: its answer must be known */
 };
+
+static void on_soft_timeout(struct env_timer *timer)
+{
+    struct fs_call *call = container_of(timer, struct lock_op, soft)->call;
+
+    lock_forget_question(call);
+    call->lock_step = LOCK_STEP_NONE;
+    fs_call_finish(call, -EIO);
+}
 
 static struct lock_op *op_new(struct mount *mount, struct fs_call *call, uint64_t ino,
                               const struct meta_lock *lock)
@@ -31,6 +41,7 @@ static struct lock_op *op_new(struct mount *mount, struct fs_call *call, uint64_
     op->call = call;
     op->ino = ino;
     op->lock = *lock;
+    op->soft.fire = on_soft_timeout;
     list_push_back(&mount->locks.ops, &op->node);
     if (call != NULL) {
         call->lock_op = op;
@@ -55,7 +66,12 @@ static struct meta_request request_of(const struct lock_op *op, unsigned meta_op
 static void op_send(struct lock_op *op, struct meta_request request,
                     void (*done)(struct meta_call *call))
 {
-    op->meta = (struct meta_call){.request = request, .done = done};
+    uint64_t patience = op->mount->config.soft_timeout_ns;
+
+    if (patience != 0 && op->call != NULL && op->call->lock_step == LOCK_STEP_SENT) {
+        env_timer_start(op->mount->env, &op->soft, env_now(op->mount->env) + patience);
+    }
+    op->meta = (struct meta_call){.request = request, .done = done, .patient = true};
     meta_call_start(&op->mount->meta, &op->meta);
 }
 
@@ -63,10 +79,36 @@ static void op_send(struct lock_op *op, struct meta_request request,
 static struct fs_call *op_end(struct lock_op *op)
 {
     list_remove(&op->node);
+    env_timer_stop(op->mount->env, &op->soft);
     if (op->call != NULL) {
         op->call->lock_op = NULL;
     }
     return op->call;
+}
+
+/* Its answer is dealt with. */
+static void op_free(struct lock_op *op)
+{
+    struct mount *mount = op->mount;
+    bool waited_for = op->call == NULL && !op->sure;
+
+    mem_free(op);
+    if (waited_for) {
+        lock_run_queue(mount); /* a call of the same owner may have waited: lock_is_unsettled */
+    }
+}
+
+bool lock_is_unsettled(const struct mount *mount, uint64_t ino, const struct meta_lock *owner)
+{
+    list_for_each (node, &mount->locks.ops) {
+        const struct lock_op *op = container_of(node, struct lock_op, node);
+
+        if (op->call == NULL && !op->sure && op->ino == ino && op->lock.owner == owner->owner &&
+            op->lock.flock == owner->flock) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool lock_is_asked(const struct mount *mount, uint64_t ino, const struct meta_lock *owner)
@@ -151,7 +193,7 @@ static void on_cancelled(struct meta_call *meta)
     if (meta->status == 0 && meta->reply.value == 0) {
         give_back(op->mount, op->ino, &op->lock); /* its turn had come just before */
     }
-    mem_free(op);
+    op_free(op);
 }
 
 static void send_cancel(struct mount *mount, uint64_t ino, const struct meta_lock *lock,
@@ -210,15 +252,12 @@ static void on_asked(struct meta_call *meta)
     struct lock_op *op = container_of(meta, struct lock_op, meta);
     struct fs_call *call = op_end(op);
 
-    if (meta->status == -EIO && !op->sure) {
-        give_back(op->mount, op->ino, &op->lock); /* out of patience: it may be granted still */
-    }
     if (call != NULL) {
         take_answer(call, meta);
     } else {
         settle_abandoned(op);
     }
-    mem_free(op);
+    op_free(op);
 }
 
 void lock_ask(struct fs_call *call)
@@ -252,6 +291,7 @@ void lock_forget_question(struct fs_call *call)
     if (op != NULL) {
         op->call = NULL;
         op->sure = op->lock.type == META_LOCK_NONE;
+        env_timer_stop(op->mount->env, &op->soft);
     }
 }
 
@@ -271,7 +311,9 @@ static void on_tested(struct meta_call *meta)
     struct fs_call *call = op_end(op);
     int r = meta->status;
 
-    if (call != NULL) {
+    if (call != NULL && r == -ERR_BUSY) {
+        lock_queue(call, true);
+    } else if (call != NULL) {
         call->lock_step = LOCK_STEP_NONE;
         call->lock.type = META_LOCK_NONE;
         if (r == 0 && meta->reply.data.size != 0) {
@@ -323,14 +365,6 @@ void lock_ask_turns(struct mount *mount)
 
 /* ---- who decides ---- */
 
-static void on_not_begun(struct meta_call *meta)
-{
-    struct lock_op *op = container_of(meta, struct lock_op, meta);
-
-    op_end(op);
-    mem_free(op);
-}
-
 static void send_local(struct mount *mount, uint32_t on, void (*done)(struct meta_call *call))
 {
     struct lock_op *op = op_new(mount, NULL, 0, &(struct meta_lock){0});
@@ -344,9 +378,6 @@ static void on_begun(struct meta_call *meta)
     struct mount *mount = op->mount;
     bool agreed = meta->status == 0;
 
-    if (meta->status == -EIO) {
-        send_local(mount, 0, on_not_begun); /* out of patience: it may agree still */
-    }
     op_end(op);
     mem_free(op);
     if (mount->locks.mode != LOCKS_BEGINNING) {

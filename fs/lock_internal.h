@@ -36,6 +36,9 @@ void lock_forget_question(struct fs_call *call);
 void lock_abandon(struct fs_call *call);
 /* Is a lock of that owner on its way? */
 bool lock_is_asked(const struct mount *mount, uint64_t ino, const struct meta_lock *owner);
+/* Is a lock that this owner asked for, and does not want any more, still to be answered and given
+ * back? */
+bool lock_is_unsettled(const struct mount *mount, uint64_t ino, const struct meta_lock *owner);
 /* We decide from now on, if the service agrees. */
 void lock_begin_own(struct mount *mount);
 void lock_tell_all(struct mount *mount);

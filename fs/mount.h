@@ -63,11 +63,13 @@ struct mount {
     } local;
     struct lock_state {
         enum lock_mode mode;
-        struct map files;     /* ino -> struct file_locks: what is held here; OWN: who waits, too */
-        struct list ops;      /* of struct lock_op: asked of the service, not answered */
-        struct list queue;    /* calls that begin again when the mode has changed, or in a moment */
-        struct list in_line;  /* calls with a ticket */
-        uint64_t next_ticket; /* OWN */
+        struct map files;    /* ino -> struct file_locks: what is held here; OWN: who waits, too */
+        struct list ops;     /* of struct lock_op: asked of the service, not answered */
+        struct list queue;   /* calls that begin again when the mode has changed, or in a moment */
+        struct list in_line; /* calls with a ticket */
+        unsigned syncing;    /* TELLING: files whose data is being committed first */
+        struct list later;   /* of struct lock_later: given up when what was written is committed */
+        uint64_t next_ticket;   /* OWN */
         uint64_t refused_epoch; /* while which we are not let to decide; 0: when not alone */
         void (*told)(struct mount *mount);
         struct env_timer ask_timer, retry_timer;

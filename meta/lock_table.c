@@ -270,15 +270,17 @@ void lock_table_grant(struct lock_table *table,
 {
     for (size_t i = 0; i < table->count;) {
         struct meta_lock waiter = table->items[i];
+        bool held;
 
         if (waiter.ticket == 0 || !may_have(table, &waiter)) {
             i++;
             continue;
         }
+        held = lock_table_holds(table, &waiter);
         take_out(table, i);
         lock_table_set(table, &waiter);
         granted(data, &waiter);
-        i = 0; /* its owner may have given up something by that */
+        i = held ? 0 : i; /* its owner may have given up something by that */
     }
 }
 

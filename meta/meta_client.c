@@ -483,7 +483,7 @@ void meta_call_start(struct meta_client *client, struct meta_call *call)
         abandon(flight, client->closing ? -ECANCELED : -EROFS, false);
         return;
     }
-    if (client->config.soft_timeout_ns > 0) {
+    if (client->config.soft_timeout_ns > 0 && !call->patient) {
         env_timer_start(client->env, &flight->soft,
                         env_now(client->env) + client->config.soft_timeout_ns);
     }

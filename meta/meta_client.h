@@ -38,7 +38,8 @@ struct meta_call {
      * just before); -ECANCELED: the client was closed. */
     int status;
     void (*done)(struct meta_call *call);
-    void *data; /* the caller's */
+    void *data;   /* the caller's */
+    bool patient; /* soft_timeout_ns does not count: its answer has to be known */
     /* private */
     struct meta_flight *flight;
     struct list_node node;

@@ -144,17 +144,27 @@ static int lock_of(const struct ns *ns, struct meta_lock *out_lock)
     return 0;
 }
 
+/* Is a mount that granted locks itself still to tell them? */
+static int check_told(struct ns *ns)
+{
+    struct record_session session = {0};
+
+    if (ns->volume.local_locks == 0 ||
+        (ns_get_session(ns, ns->request->session, &session) && session.local_locks)) {
+        return 0;
+    }
+    TRACE_MARK("a lock waits for a mount that granted some itself");
+    return -ERR_BUSY;
+}
+
 static int check_lock(struct ns *ns, const struct meta_lock *want)
 {
     struct record_key key = record_key_locked(want->session, ns->request->ino);
     struct slice value;
+    int r = want->type == META_LOCK_NONE || ns->session->local_locks ? 0 : check_told(ns);
 
-    if (want->type == META_LOCK_NONE) {
-        return 0;
-    }
-    if (ns->volume.local_locks != 0 && !ns->session->local_locks) {
-        TRACE_MARK("a lock waits for a mount that granted some itself");
-        return -ERR_BUSY;
+    if (r < 0 || want->type == META_LOCK_NONE) {
+        return r;
     }
     if (ns->session->locked >= META_LOCKED_FILES_MAX &&
         !kv_get(ns->kv, record_slice(&key), &value)) {
@@ -248,6 +258,9 @@ int ns_lock_test(struct ns *ns)
     struct meta_lock want;
     int r = lock_of(ns, &want);
 
+    if (r == 0) {
+        r = check_told(ns);
+    }
     if (r < 0) {
         return r;
     }

@@ -27,6 +27,9 @@ bool raft_rebuild_heard(struct raft *raft, unsigned slot, const struct raft_mess
     if (!message->rebuild) {
         return false;
     }
+    if (raft->commit < raft->term_start) {
+        return false; /* what it stores counts: without it there may never be a newer snapshot */
+    }
     progress->state = RAFT_PROGRESS_SNAPSHOT;
     progress->inflight_count = 0;
     progress->inflight_bytes = 0;

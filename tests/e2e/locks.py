@@ -111,6 +111,13 @@ def actor(path):
             print(flock(fds[words[0]], flocks[words[1]]), flush=True)
         elif what == "write":
             print(os.pwrite(fds["a"], words[0].encode(), 0), flush=True)
+        elif what == "append":
+            if "log" not in fds:
+                fds["log"] = os.open(path, os.O_RDWR | os.O_APPEND)
+            log = fds["log"]
+            fcntl.flock(log, fcntl.LOCK_EX)
+            print(os.write(log, words[0].encode()), flush=True)
+            fcntl.flock(log, fcntl.LOCK_UN)
         elif what == "read":
             print(os.pread(fds["a"], 100, 0).decode(), flush=True)
 
@@ -239,6 +246,18 @@ def case_contents(dir1, dir2):
     b.end()
 
 
+def case_append(dir1, dir2):
+    """Records appended under a lock, to files that stay open: none lies over another."""
+    a, b = two(dir1, dir2, "append")
+    for i in range(20):
+        (a if i % 2 else b).do("append", f"record-{i:03d};")
+    a.do("wait", "r", 0, 0)
+    with open(os.path.join(dir1, "append")) as file:
+        check("20 records appended in turn", file.read() == "".join(f"record-{i:03d};" for i in range(20)))
+    a.end()
+    b.end()
+
+
 def cases(dir1, dir2):
     case_ranges(dir1, dir2)
     case_close(dir1, dir2)
@@ -246,6 +265,7 @@ def cases(dir1, dir2):
     case_deadlock(dir1, dir2)
     case_flock(dir1, dir2)
     case_contents(dir1, dir2)
+    case_append(dir1, dir2)
     print(f"{PASSED} passed, {FAILED} failed")
     return FAILED
 
