@@ -133,6 +133,10 @@ static void pause_one(void)
     unsigned node = any(nodes_used());
     uint64_t length = NS_PER_MS + rng_below(&world->rng, most[any(ARRAY_SIZE(most))]);
 
+    if (rng_percent(&world->rng, 30)) { /* a mount, for longer than its session lasts */
+        node = world->meta_count + world->chunk_count + any(world->client_count);
+        length = META_LEASE_NS + META_LEASE_GRACE_NS + rng_below(&world->rng, 20 * NS_PER_S);
+    }
     if (sim_up(world->sim, node)) {
         sim_pause(world->sim, node, sim_now(world->sim) + length);
         world->counts.pauses++;
