@@ -141,43 +141,41 @@ int env_list(struct env *env, const char *path, struct buf *out_names)
     return env->ops->list(env, path, out_names);
 }
 
-void env_fatal(struct env *env, const char *area, const char *format, ...)
+_Noreturn static void end_process(struct env *env, enum log_level level, enum env_end end,
+                                  int disk_error, const char *area, const char *format,
+                                  va_list args)
 {
     char text[1024];
+
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    env->ops->log(env, level, area, text);
+    env->ops->fatal(env, end, disk_error);
+    UNREACHABLE();
+}
+
+void env_fatal(struct env *env, const char *area, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    env->ops->log(env, LOG_LEVEL_ERROR, area, text);
-    env->ops->fatal(env, ENV_END_BUG, 0);
-    UNREACHABLE();
+    end_process(env, LOG_LEVEL_ERROR, ENV_END_BUG, 0, area, format, args);
 }
 
 void env_disk_failed(struct env *env, int error, const char *area, const char *format, ...)
 {
-    char text[1024];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    env->ops->log(env, LOG_LEVEL_ERROR, area, text);
-    env->ops->fatal(env, ENV_END_DISK, error);
-    UNREACHABLE();
+    end_process(env, LOG_LEVEL_ERROR, ENV_END_DISK, error, area, format, args);
 }
 
 void env_start_again(struct env *env, const char *area, const char *format, ...)
 {
-    char text[1024];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    env->ops->log(env, LOG_LEVEL_WARN, area, text);
-    env->ops->fatal(env, ENV_END_AGAIN, 0);
-    UNREACHABLE();
+    end_process(env, LOG_LEVEL_WARN, ENV_END_AGAIN, 0, area, format, args);
 }
 
 bool env_is_disk_error(int error)

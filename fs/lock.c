@@ -69,12 +69,12 @@ static bool owner_has(struct mount *mount, uint64_t ino, const struct meta_lock 
 /* ---- calls that wait ---- */
 
 /* While nobody hears us, the session may have expired, and others may have what we would grant. */
-static bool session_lives(const struct mount *mount)
+bool lock_session_lives(const struct mount *mount)
 {
     return mount->meta.session != 0 && env_now(mount->env) < mount->meta.lease_until_ns;
 }
 
-static void retry_soon(struct mount *mount)
+void lock_retry_soon(struct mount *mount)
 {
     if (!env_timer_running(&mount->locks.retry_timer)) {
         env_timer_start(mount->env, &mount->locks.retry_timer,
@@ -89,7 +89,7 @@ void lock_queue(struct fs_call *call, bool retry)
     call->lock_step = LOCK_STEP_QUEUED;
     list_push_back(&mount->locks.queue, &call->node);
     if (retry) {
-        retry_soon(mount);
+        lock_retry_soon(mount);
     }
 }
 
@@ -187,140 +187,6 @@ void lock_pages_dropped(struct fs_call *call)
     fs_call_finish(call, 0);
 }
 
-/* ---- granted here ---- */
-
-struct own_graph {
-    struct lock_graph graph;
-    struct mount *mount;
-};
-
-/* *io_cursor: so many calls of the line have been looked at. */
-static bool next_wait(struct lock_graph *graph, uint64_t session, uint64_t owner,
-                      uint64_t *io_cursor, struct meta_lock *out_wait,
-                      const struct lock_table **out_table)
-{
-    struct mount *mount = container_of(graph, struct own_graph, graph)->mount;
-    const struct file_locks *file;
-    uint64_t at = 0;
-
-    (void)session;
-    list_for_each (node, &mount->locks.in_line) {
-        struct fs_call *call = container_of(node, struct fs_call, node);
-
-        file = lock_file(mount, call->ino, false);
-        if (at++ < *io_cursor || call->lock.flock || call->lock.owner != owner || file == NULL) {
-            continue;
-        }
-        *io_cursor = at;
-        *out_wait = call->lock;
-        out_wait->ticket = call->lock_ticket;
-        *out_table = &file->table;
-        return true;
-    }
-    return false;
-}
-
-struct own_grants {
-    struct mount *mount;
-    struct list calls;
-};
-
-static void on_granted(void *data, const struct meta_lock *lock)
-{
-    struct own_grants *grants = data;
-
-    list_for_each (node, &grants->mount->locks.in_line) {
-        if (container_of(node, struct fs_call, node)->lock_ticket == lock->ticket) {
-            list_remove(node);
-            list_push_back(&grants->calls, node);
-            return;
-        }
-    }
-}
-
-/* Whose turn has come by what has changed. */
-static void own_grant(struct mount *mount, struct file_locks *file)
-{
-    struct own_grants grants = {.mount = mount};
-    struct list_node *node;
-
-    list_init(&grants.calls);
-    if (mount->locks.mode == LOCKS_OWN && session_lives(mount)) {
-        lock_table_grant(&file->table, on_granted, &grants);
-    } else if (mount->locks.mode == LOCKS_OWN) {
-        retry_soon(mount);
-    }
-    lock_file_put(mount, file);
-    while ((node = list_pop_front(&grants.calls)) != NULL) {
-        struct fs_call *call = container_of(node, struct fs_call, node);
-
-        call->lock_step = LOCK_STEP_NONE;
-        fs_call_finish(call, 0);
-    }
-}
-
-static void own_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
-{
-    struct file_locks *file = lock_file(mount, ino, false);
-
-    if (file != NULL) {
-        lock_table_set(&file->table, lock);
-        own_grant(mount, file);
-    }
-}
-
-/* What is granted here must find room at the service later. */
-static bool own_has_room(const struct mount *mount, const struct file_locks *file,
-                         const struct meta_lock *want)
-{
-    return want->type == META_LOCK_NONE || (mount->locks.files.count <= META_LOCKED_FILES_MAX &&
-                                            file->table.count + 4 <= LOCK_TABLE_MAX);
-}
-
-static void own_start(struct fs_call *call)
-{
-    struct mount *mount = call->mount;
-    struct file_locks *file = lock_file(mount, call->ino, true);
-    struct own_graph graph = {.graph = {next_wait}, .mount = mount};
-    struct meta_lock want = call->lock;
-    int r;
-
-    want.ticket = ++mount->locks.next_ticket;
-    r = own_has_room(mount, file, &want)
-            ? lock_table_request(&file->table, &want, call->lock_wait, &graph.graph)
-            : -ENOLCK;
-    if (r == LOCK_WAITS) {
-        lock_in_line(call, want.ticket);
-        own_grant(mount, file); /* it may have given up a flock */
-        return;
-    }
-    own_grant(mount, file);
-    call->lock_step = LOCK_STEP_NONE;
-    fs_call_finish(call, r);
-}
-
-static void own_test(struct fs_call *call)
-{
-    const struct file_locks *file = lock_file(call->mount, call->ino, false);
-    const struct meta_lock *holder =
-        file != NULL ? lock_table_holder(&file->table, &call->lock) : NULL;
-
-    call->lock = holder != NULL ? *holder : (struct meta_lock){.type = META_LOCK_NONE};
-    fs_call_finish(call, 0);
-}
-
-/* Turns that came while nobody heard us. */
-static void own_grant_all(struct mount *mount)
-{
-    struct map_slot *slot;
-    size_t at = 0;
-
-    while (mount->locks.mode == LOCKS_OWN && !list_empty(&mount->locks.in_line) &&
-           (slot = map_next(&mount->locks.files, &at)) != NULL) {
-        own_grant(mount, slot->value); /* never empties the file: somebody holds it or waits */
-    }
-}
-
 /* ---- giving up ---- */
 
 void lock_given_up(struct fs_call *call)
@@ -341,7 +207,7 @@ static void give_up_now(struct fs_call *call)
 
     switch (mount->locks.mode) {
     case LOCKS_OWN:
-        own_give_up(mount, call->ino, &call->lock);
+        lock_own_give_up(mount, call->ino, &call->lock);
         lock_given_up(call);
         return;
     case LOCKS_SENT:
@@ -416,7 +282,7 @@ static void send_give_up(struct mount *mount, uint64_t ino, const struct meta_lo
     if (mount->locks.mode != LOCKS_OWN) {
         lock_send(mount, ino, lock);
     }
-    own_give_up(mount, ino, lock);
+    lock_own_give_up(mount, ino, lock);
 }
 
 /* Those whose file has nothing left to commit. */
@@ -426,7 +292,7 @@ static void give_up_later(struct mount *mount)
         struct lock_later *later = container_of(node, struct lock_later, node);
 
         if (must_flush(mount, later->ino)) {
-            retry_soon(mount);
+            lock_retry_soon(mount);
             continue;
         }
         list_remove(node);
@@ -457,7 +323,7 @@ static void on_retry(struct env_timer *timer)
     struct mount *mount = container_of(timer, struct mount, locks.retry_timer);
 
     give_up_later(mount);
-    own_grant_all(mount);
+    lock_own_grant_all(mount);
     lock_run_queue(mount);
 }
 
@@ -525,12 +391,12 @@ void lock_start(struct fs_call *call)
         sent_start(call);
         return;
     case LOCKS_OWN:
-        if (!session_lives(mount)) {
+        if (!lock_session_lives(mount)) {
             lock_queue(call, true);
         } else if (call->op == FS_LOCK_TEST) {
-            own_test(call);
+            lock_own_test(call);
         } else {
-            own_start(call);
+            lock_own_start(call);
         }
         return;
     case LOCKS_BEGINNING:
@@ -551,7 +417,7 @@ void lock_cancel(struct fs_call *call)
     lock_abandon(call);
     if (call->lock_step == LOCK_STEP_IN_LINE && mount->locks.mode == LOCKS_OWN && file != NULL) {
         lock_table_cancel(&file->table, call->lock_ticket);
-        own_grant(mount, file);
+        lock_own_grant(mount, file);
     }
     if (call->op == FS_FLUSH && call->lock_step != LOCK_STEP_SENT) {
         give_up_all(mount, call->ino, &call->lock);

@@ -24,6 +24,19 @@ void lock_held(struct fs_call *call, struct slice attr);
 void lock_given_up(struct fs_call *call);
 void lock_in_line(struct fs_call *call, uint64_t ticket);
 
+/* Again in a moment: what waits for the service to hear us. */
+void lock_retry_soon(struct mount *mount);
+/* While nobody hears us, the session may have expired, and others may have what we would grant. */
+bool lock_session_lives(const struct mount *mount);
+
+/* ---- lock_own.c ---- */
+void lock_own_start(struct fs_call *call);
+void lock_own_test(struct fs_call *call);
+void lock_own_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock);
+/* Whose turn has come by what has changed: in the file, which goes when it is empty; in all. */
+void lock_own_grant(struct mount *mount, struct file_locks *file);
+void lock_own_grant_all(struct mount *mount);
+
 /* ---- lock_ask.c ---- */
 /* Asks the service for call->lock, or gives it up. */
 void lock_ask(struct fs_call *call);
