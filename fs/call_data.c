@@ -151,7 +151,7 @@ static void count_open(struct fs_call *call, struct inode *inode)
         call->pages = buf_slice(&inode->inline_data);
     }
     inode_open(call->mount, inode, call->open_flags);
-    call->keep_cache = coherence_keep_pages(call->mount, inode);
+    call->keep_cache = coherence_keep_pages(call->mount, inode, call->open_flags);
 }
 
 static void on_opened(struct meta_call *meta)

@@ -91,6 +91,9 @@ void fuse_caches_lost(struct mount *mount);
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* mount.drop_pages */
 void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call);
+/* The same; then(call) follows, unless there is no call. */
+void fuse_drop_pages_then(struct fuse_bridge *bridge, uint64_t ino, struct fs_call *call,
+                          void (*then)(struct fs_call *call));
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);

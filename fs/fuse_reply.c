@@ -151,16 +151,12 @@ static void reply_xattr(struct bridge_call *bc)
     }
 }
 
-/* Pages of what was appended elsewhere are wrong. And with a direct write that the caller did not
- * wait for, the kernel keeps pages that were read meanwhile. */
+/* What was appended elsewhere is in wrong pages, which the kernel holds until it has the answer. */
 static void reply_write(struct bridge_call *bc)
 {
-    struct mount *mount = bc->bridge->mount;
-    const struct inode *inode = inode_find(mount, bc->call.ino);
-
     fuse_reply_write(bc->req, bc->call.data.size);
-    if (bc->call.moved || (bc->fi.flags & O_DIRECT && inode != NULL && inode->buffered_opens > 0)) {
-        fuse_drop_pages(mount, bc->call.ino, NULL);
+    if (bc->call.moved) {
+        fuse_drop_pages(bc->bridge->mount, bc->call.ino, NULL);
     }
 }
 

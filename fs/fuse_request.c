@@ -11,10 +11,30 @@
 #include <errno.h>
 #include <fcntl.h>
 
+/* Behind an asynchronous direct write the kernel keeps pages that were read while it was on its
+ * way. */
+static bool makes_pages_stale(const struct bridge_call *bc)
+{
+    return bc->call.op == FS_WRITE && bc->call.error == 0 && (bc->fi.flags & O_DIRECT) != 0 &&
+           coherence_written_directly(inode_find(bc->bridge->mount, bc->call.ino));
+}
+
+static void on_pages_dropped(struct fs_call *call)
+{
+    struct bridge_call *bc = container_of(call, struct bridge_call, call);
+
+    fuse_reply_call(bc);
+    fuse_call_free(bc);
+}
+
 static void on_done(struct fs_call *call)
 {
     struct bridge_call *bc = container_of(call, struct bridge_call, call);
 
+    if (makes_pages_stale(bc)) {
+        fuse_drop_pages_then(bc->bridge, call->ino, call, on_pages_dropped);
+        return;
+    }
     bc->finished = true;
     if (call->op == FS_READDIR && call->error == 0) {
         fuse_readdir_more(bc);
