@@ -180,6 +180,7 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
              "written data was lost: error=%s ino=%" PRIu64 "; fsync or close reports it",
              err_name(status), inode->ino);
     inode->write_error = inode->write_error ? inode->write_error : status;
+    inode->attr_known = false;
     inode_forget_contents(inode);
 }
 
