@@ -36,6 +36,7 @@ struct fuse_bridge {
     uint32_t init_offered;
     struct group_entry groups; /* of the last non-root caller */
     char *mountpoint;
+    uint64_t last_handle; /* of an open file: they count from 1 */
     bool over;
     struct env_timer ended_timer;
 };

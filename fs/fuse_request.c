@@ -430,6 +430,7 @@ static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info 
 
     bc->call.lock.owner = fi->lock_owner;
     bc->call.lock.flock = fi->flock_release != 0;
+    bc->call.handle = fi->fh;
     fuse_call_run(bc);
 }
 
