@@ -261,7 +261,8 @@ bool lock_close(struct fs_call *call)
     if (call->lock_gone || !lock_owner_has(mount, call->ino, &call->lock)) {
         return false;
     }
-    if (mount->locks.mode == LOCKS_BEGINNING || mount->locks.mode == LOCKS_TELLING) {
+    if (mount->locks.mode == LOCKS_BEGINNING || mount->locks.mode == LOCKS_TELLING ||
+        lock_is_unsettled(mount, call->ino, &call->lock)) {
         lock_queue(call, false);
     } else {
         give_up(call);

@@ -321,7 +321,7 @@ static void on_tested(struct meta_call *meta)
         }
         fs_call_finish(call, r);
     }
-    mem_free(op);
+    op_free(op);
 }
 
 void lock_ask_test(struct fs_call *call)
@@ -344,7 +344,7 @@ static void on_turn(struct meta_call *meta)
         lock_note(call->mount, call->ino, &call->lock);
         lock_held(call, meta->reply.attr);
     }
-    mem_free(op);
+    op_free(op);
 }
 
 void lock_ask_turns(struct mount *mount)

@@ -28,7 +28,8 @@ void lock_give_up_later(struct mount *mount)
     list_for_each (node, &mount->locks.later) {
         struct lock_later *later = container_of(node, struct lock_later, node);
 
-        if (lock_must_flush(mount, later->ino)) {
+        if (lock_must_flush(mount, later->ino) ||
+            lock_is_unsettled(mount, later->ino, &later->lock)) {
             lock_retry_soon(mount);
             continue;
         }
