@@ -139,7 +139,8 @@ static void on_ask_due(struct env_timer *timer)
 
 /* ---- granted by the service ---- */
 
-/* True: the kernel has pages of another state of the file. */
+/* True: the kernel has pages of another state of the file, or an open that was told to drop them
+ * may still be about to. */
 static bool learn(struct fs_call *call, struct slice bytes)
 {
     struct mount *mount = call->mount;
@@ -151,7 +152,7 @@ static bool learn(struct fs_call *call, struct slice bytes)
     if (inode == NULL || meta_attr_decode(&attr, bytes) < 0 || attr.ino != ino) {
         return false;
     }
-    stale = inode->page_change != 0 && inode->page_change != attr.change;
+    stale = inode->page_change != 0 && (inode->page_change != attr.change || inode->pages_dropping);
     if (inode->attr.change != attr.change) {
         inode_forget_contents(inode);
     }
@@ -159,6 +160,7 @@ static bool learn(struct fs_call *call, struct slice bytes)
     inode_update(mount, inode, &attr, false);
     call->attr = inode->attr;
     inode->page_change = stale ? PAGES_UNKNOWN : inode->page_change;
+    inode->pages_dropping = inode->pages_dropping && !stale;
     return stale;
 }
 
