@@ -332,6 +332,31 @@ void lock_ask_test(struct fs_call *call)
     op_send(op, request_of(op, META_LOCK_TEST), on_tested);
 }
 
+/* ---- contents ---- */
+
+/* Without an answer (we are closing, the file has gone) the lock is held all the same. */
+static void on_attr(struct meta_call *meta)
+{
+    struct lock_op *op = container_of(meta, struct lock_op, meta);
+    struct fs_call *call = op_end(op);
+
+    if (meta->status == 0) {
+        lock_held(call, meta->reply.attr);
+    } else {
+        call->lock_step = LOCK_STEP_NONE;
+        fs_call_finish(call, 0);
+    }
+    mem_free(op);
+}
+
+void lock_ask_attr(struct fs_call *call)
+{
+    struct lock_op *op = op_new(call->mount, call, call->ino, &call->lock);
+
+    call->lock_step = LOCK_STEP_PAGES;
+    op_send(op, (struct meta_request){.op = META_GETATTR, .ino = call->ino}, on_attr);
+}
+
 /* ---- turns ---- */
 
 static void on_turn(struct meta_call *meta)

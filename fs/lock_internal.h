@@ -61,6 +61,8 @@ void lock_ask(struct fs_call *call);
 /* The same for nobody: what is given up, or put back. */
 void lock_send(struct mount *mount, uint64_t ino, const struct meta_lock *lock);
 void lock_ask_test(struct fs_call *call);
+/* The lock is granted here; what the file is now comes from the service. Finishes the call. */
+void lock_ask_attr(struct fs_call *call);
 /* The answer does not matter any more. */
 void lock_forget_question(struct fs_call *call);
 /* Nobody waits for the answer any more: what it grants is given back. */

@@ -124,13 +124,18 @@ static void test_the_next_owner_of_that_number(void **state)
 
     (void)state;
     inode->opens = f->mount.open_count = 3;
+    inode->epoch = f->mount.alone_epoch = 1;
+    f->mount.meta.alone_until_ns = UINT64_MAX;
+    f->mount.meta.alone = true;
     assert_int_equal(run(f, (struct fs_call){.op = FS_LOCK, .lock = flock_of(1)}), 0);
+    f->mount.meta.alone = false;
     dirty_write(&inode->dirty, 0, slice_text("not committed"));
     assert_int_equal(run(f, (struct fs_call){.op = FS_RELEASE, .lock = flock_of(1)}), 0);
     fs_call_start(&call);
     assert_int_equal(f->ended, 2);
     dirty_deinit(&inode->dirty);
     inode->dirty = (struct dirty){0};
+    f->mount.meta.alone = true;
     sim_run(f->sim, sim_now(f->sim) + NS_PER_S);
     assert_int_equal(f->ended, 3);
     assert_int_equal(f->error, 0);
