@@ -370,6 +370,7 @@ static void start_release(struct fs_call *call)
     if (call->lock.flock) {
         lock_release(mount, call->ino, call->lock.owner);
     }
+    lock_release_handle(mount, call->ino, call->handle);
     fs_call_finish(call, 0);
     if (inode != NULL) {
         inode_close(mount, inode, call->open_flags);

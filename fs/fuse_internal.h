@@ -38,9 +38,12 @@ struct fuse_bridge {
     uint32_t init_offered;
     struct group_entry groups; /* of the last non-root caller */
     char *mountpoint;
+    uint64_t last_handle; /* of an open file: they count from 1; fi->fh is 2 n + HANDLE_DIRECT */
     bool over;
     struct env_timer ended_timer;
 };
+
+#define HANDLE_DIRECT 1U /* opened with O_DIRECT; F_SETFL may change what RELEASE says */
 
 struct bridge_call {
     struct fs_call call;

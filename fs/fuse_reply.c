@@ -102,7 +102,8 @@ static void set_open_flags(struct bridge_call *bc)
 {
     bc->fi.keep_cache = bc->call.keep_cache;
     bc->fi.noflush = (bc->fi.flags & O_ACCMODE) == O_RDONLY; /* nothing to bring home at close */
-    bc->fi.fh = bc->call.open_flags;
+    bc->fi.fh =
+        ++bc->bridge->last_handle << 1 | ((bc->fi.flags & O_DIRECT) != 0 ? HANDLE_DIRECT : 0);
 }
 
 static void release_open(struct bridge_call *bc)

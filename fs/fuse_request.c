@@ -451,7 +451,8 @@ static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info 
 
     bc->call.lock.owner = fi->lock_owner;
     bc->call.lock.flock = fi->flock_release != 0;
-    bc->call.open_flags = (uint32_t)fi->fh; /* as it was opened: F_SETFL may have changed them */
+    bc->call.handle = fi->fh;
+    bc->call.open_flags = fi->fh & HANDLE_DIRECT ? O_DIRECT : 0;
     fuse_call_run(bc);
 }
 
