@@ -130,3 +130,8 @@ void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, in
 void fuse_reply_test(struct bridge_call *bc);
 /* mount.drop_pages */
 void fuse_lock_drop_pages(struct fs_call *call);
+
+/* fuse_ioctl.c */
+void fuse_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg,
+                struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+                size_t out_size);
