@@ -85,8 +85,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
         } else if (call->open_flags & O_TRUNC) {
             inode_forget_contents(inode);
         }
-        inode->opens++;
-        call->mount->open_count++;
+        inode_open(call->mount, inode, call->open_flags);
         call->keep_cache = coherence_keep_pages(call->mount, inode);
     }
     if (call->op == FS_LOOKUP && S_ISREG(call->attr.mode)) {
@@ -471,12 +470,10 @@ void fs_call_cancel(struct fs_call *call)
     } else if (call->active != NULL) {
         op_wake(call->active);
     } else if (call->waiting_flush || call->waiting_space) {
-        /* A write that waits for its commit is done: EINTR would say that nothing was written. What
-         * becomes of it, fsync or close tells. */
-        bool written = call->op == FS_WRITE && call->waiting_flush;
-
         call->waiting_flush = call->waiting_space = false;
         list_remove(&call->node);
-        fs_call_finish(call, written ? 0 : -EINTR);
+        /* A write that waits for its commit is done: EINTR would say that nothing was written. What
+         * becomes of it, fsync or close tells. */
+        fs_call_finish(call, call->written ? 0 : -EINTR);
     }
 }

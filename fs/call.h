@@ -75,17 +75,19 @@ struct fs_call {
     struct slice name2; /* RENAME: the new name; SYMLINK: the target */
     uint32_t mode;
     uint64_t rdev;
-    uint32_t open_flags;   /* OPEN, CREATE: O_* */
-    uint32_t flags;        /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
-    uint32_t valid;        /* SETATTR: META_SET_* */
-    struct meta_attr set;  /* SETATTR: the values */
-    uint64_t offset;       /* READ, WRITE; READDIR: cookie; SEEK: also the result */
-    uint64_t offset2;      /* COPY_RANGE: in the target */
-    uint64_t size;         /* READ, FALLOCATE; COPY_RANGE: also the result */
-    uint32_t whence;       /* SEEK: META_SEEK_* */
-    bool kill_priv;        /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
-    bool mode_changed;     /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
-    struct slice data;     /* WRITE, SETXATTR */
+    uint32_t open_flags;  /* OPEN, CREATE, RELEASE: O_* */
+    uint32_t flags;       /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
+    uint32_t valid;       /* SETATTR: META_SET_* */
+    struct meta_attr set; /* SETATTR: the values */
+    uint64_t offset;      /* READ, WRITE; READDIR: cookie; SEEK: also the result */
+    uint64_t offset2;     /* COPY_RANGE: in the target */
+    uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */
+    uint32_t whence;      /* SEEK: META_SEEK_* */
+    bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
+    bool mode_changed;    /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
+    bool append;          /* WRITE: at the end, wherever that is; offset: where the kernel has it */
+    bool moved;           /* WRITE: and it is somewhere else */
+    struct slice data;    /* WRITE, SETXATTR */
     struct meta_lock lock; /* LOCK, LOCK_TEST (also the result: type NONE = free); FLUSH, RELEASE:
                               its owner, and flock */
     bool lock_wait;        /* LOCK: until it is granted */
@@ -110,9 +112,9 @@ struct fs_call {
     struct lock_op *lock_op; /* SENT; IN_LINE: the question whether it is our turn, or NULL */
     uint64_t lock_ticket;    /* IN_LINE */
     int lock_error;          /* of the flush before it was given up */
-    bool lock_grew;          /* PAGES: the file is longer than it was */
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
+    bool written;           /* WRITE: its bytes are taken */
     bool opening, removing; /* counted in the mount */
 };
 

@@ -8,6 +8,7 @@
 #include "fs/call.h"
 
 #include "base/assert.h"
+#include "base/trace_mark.h"
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/limits.h"
@@ -65,8 +66,7 @@ static void on_size_set(struct meta_call *meta)
         flush_note(mount, inode);
     }
     if (call->op == FS_OPEN && r == 0) {
-        inode->opens++;
-        mount->open_count++;
+        inode_open(mount, inode, call->open_flags);
         call->keep_cache = false;
     }
     fs_call_finish(call, r);
@@ -88,7 +88,7 @@ void fs_call_truncate_next(struct inode *inode)
         return;
     }
     call = container_of(node, struct fs_call, node);
-    if (fs_call_needs_clean(call) && inode->dirty.count != 0) {
+    if ((fs_call_needs_clean(call) || inode->dirty_floats) && inode->dirty.count != 0) {
         list_push_front(&inode->truncate_waiters, &call->node);
         flush_hurry(call->mount, inode);
         return; /* the end of the round comes here again */
@@ -150,8 +150,7 @@ static void count_open(struct fs_call *call, struct inode *inode)
     if (reads && coherence_push_pages(call->mount, inode)) {
         call->pages = buf_slice(&inode->inline_data);
     }
-    inode->opens++;
-    call->mount->open_count++;
+    inode_open(call->mount, inode, call->open_flags);
     call->keep_cache = coherence_keep_pages(call->mount, inode);
 }
 
@@ -234,6 +233,42 @@ static void start_open(struct fs_call *call)
 
 /* ---- WRITE ---- */
 
+/* What floats stays together, also when the file has grown under a part that is on its way. */
+static uint64_t floating_end(const struct inode *inode)
+{
+    if (inode->dirty.count != 0) {
+        return dirty_end(&inode->dirty);
+    }
+    return inode->flushing_floats ? dirty_end(&inode->flushing) : inode_size(inode);
+}
+
+/*
+ * Where the file ends is for us to say: the kernel goes by the size that it heard last. And while
+ * others may append, too, it is for the service to say: what is appended then floats until it is
+ * committed, and no other writes are dirty beside it. True: the call waits for those.
+ */
+static bool place_append(struct fs_call *call, struct inode *inode)
+{
+    bool dirty_floats = inode->dirty.count != 0 && inode->dirty_floats;
+    bool floats = call->append &&
+                  (!coherence_trusts(call->mount, inode) || dirty_floats || inode->flushing_floats);
+
+    if (inode->dirty.count != 0 && dirty_floats != floats) {
+        TRACE_MARK("a write waits for appends, or an append for writes");
+        flush_wait(call, inode);
+        return true;
+    }
+    inode->dirty_floats = floats;
+    if (call->append) {
+        uint64_t end = floats ? floating_end(inode) : inode_size(inode);
+
+        call->moved = call->offset != end;
+        call->offset = end;
+        inode->page_change = call->moved ? PAGES_UNKNOWN : inode->page_change;
+    }
+    return false;
+}
+
 static void start_write(struct fs_call *call)
 {
     struct mount *mount = call->mount;
@@ -248,16 +283,20 @@ static void start_write(struct fs_call *call)
         fs_call_finish(call, 0);
         return;
     }
-    if (__builtin_add_overflow(call->offset, call->data.size, &end) || end > INT64_MAX) {
-        fs_call_finish(call, -EFBIG);
-        return;
-    }
     if (mount->dirty_bytes >= mount->settings.dirty_bytes) {
         call->waiting_space = true;
         list_push_back(&mount->space_queue, &call->node);
         flush_poke(mount);
         return;
     }
+    if (place_append(call, inode)) {
+        return;
+    }
+    if (__builtin_add_overflow(call->offset, call->data.size, &end) || end > INT64_MAX) {
+        fs_call_finish(call, -EFBIG);
+        return;
+    }
+    call->written = true;
     before = inode->dirty.bytes;
     inode->dirty.stamp++;
     dirty_write(&inode->dirty, call->offset, call->data);
@@ -333,9 +372,7 @@ static void start_release(struct fs_call *call)
     }
     fs_call_finish(call, 0);
     if (inode != NULL) {
-        ASSERT(inode->opens > 0 && mount->open_count > 0);
-        inode->opens--;
-        mount->open_count--;
+        inode_close(mount, inode, call->open_flags);
         if (inode->opens == 0) {
             lock_file_closed(mount, inode->ino);
             inode->locks_lost = false;

@@ -34,7 +34,7 @@ static size_t find(const struct dirty *dirty, uint64_t offset)
 }
 
 /* memmove of a run of pointers that may be empty. */
-static void shift(struct dirty *dirty, size_t to, size_t from, size_t count)
+static void move_pieces(struct dirty *dirty, size_t to, size_t from, size_t count)
 {
     if (count != 0) {
         memmove(dirty->pieces + to, dirty->pieces + from, count * sizeof(*dirty->pieces));
@@ -46,7 +46,7 @@ static void remove_at(struct dirty *dirty, size_t at, size_t count)
     for (size_t i = at; i < at + count; i++) {
         piece_free(dirty, dirty->pieces[i]);
     }
-    shift(dirty, at, at + count, dirty->count - at - count);
+    move_pieces(dirty, at, at + count, dirty->count - at - count);
     dirty->count -= count;
 }
 
@@ -56,7 +56,7 @@ static void insert_at(struct dirty *dirty, size_t at, struct dirty_piece *piece)
         dirty->capacity = dirty->capacity ? dirty->capacity * 2 : 4;
         dirty->pieces = mem_realloc(dirty->pieces, dirty->capacity * sizeof(*dirty->pieces));
     }
-    shift(dirty, at + 1, at, dirty->count - at);
+    move_pieces(dirty, at + 1, at, dirty->count - at);
     dirty->pieces[at] = piece;
     dirty->count++;
 }
@@ -186,6 +186,13 @@ uint64_t dirty_end(const struct dirty *dirty)
     return dirty->count ? piece_end(dirty->pieces[dirty->count - 1]) : 0;
 }
 
+void dirty_shift(struct dirty *dirty, uint64_t by)
+{
+    for (size_t i = 0; i < dirty->count; i++) {
+        dirty->pieces[i]->offset += by;
+    }
+}
+
 void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, struct dirty *taken)
 {
     size_t count = 0;
@@ -200,7 +207,7 @@ void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, stru
         count++;
     }
     dirty->bytes -= taken->bytes;
-    shift(dirty, 0, count, dirty->count - count);
+    move_pieces(dirty, 0, count, dirty->count - count);
     dirty->count -= count;
 }
 

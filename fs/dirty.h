@@ -33,6 +33,8 @@ bool dirty_covers(const struct dirty *dirty, uint64_t offset, uint64_t size);
 uint64_t dirty_oldest(const struct dirty *dirty);
 /* The end of the last piece; 0 when empty. */
 uint64_t dirty_end(const struct dirty *dirty);
+/* Lets all begin `by` bytes further on, modulo 2^64. */
+void dirty_shift(struct dirty *dirty, uint64_t by);
 /* Moves the first pieces, at most so many and (but for the first) so many bytes, to `taken`, empty.
  */
 void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, struct dirty *taken);

@@ -24,6 +24,7 @@ struct round_inode {
     struct buf extents; /* encoded for the commit */
     struct buf image;   /* the whole contents, when they stay inline */
     bool is_inline;
+    bool moved;         /* what was appended goes elsewhere than the kernel thinks */
     struct dirty whole; /* the pieces with the inline bytes that move along into chunks */
     uint64_t base;      /* the commit rests on contents as of this change; 0 = on none */
     bool committed;

@@ -108,15 +108,38 @@ static void make_image(struct round_inode *entry)
     dirty_overlay(&inode->flushing, 0, entry->image.data, entry->image.size);
 }
 
+/* What others have written meanwhile lies where it was thought to go: it goes behind that. */
+static void place_floating(struct round_inode *entry)
+{
+    struct inode *inode = entry->inode;
+    uint64_t by = inode->committed_size - inode->flushing.pieces[0]->offset;
+
+    if (by == 0) {
+        return;
+    }
+    TRACE_MARK("an append goes elsewhere than it was thought to");
+    dirty_shift(&inode->flushing, by);
+    if (inode->dirty_floats) {
+        dirty_shift(&inode->dirty, by);
+    }
+    inode->attr.size = inode_size(inode);
+    inode->version++;
+    entry->moved = true;
+}
+
 void round_pack(struct flush_round *round, struct round_inode *entry)
 {
     struct inode *inode = entry->inode;
     const struct dirty *pieces = &inode->flushing;
 
+    if (inode->flushing_floats) {
+        place_floating(entry);
+    }
     buf_clear(&entry->extents);
     entry->journalled = 0;
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
-    entry->base = inode->contents == CONTENTS_INLINE ? inode->attr.change : 0;
+    entry->base =
+        inode->contents == CONTENTS_INLINE || inode->flushing_floats ? inode->attr.change : 0;
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);

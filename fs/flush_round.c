@@ -183,6 +183,15 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
     inode_forget_contents(inode);
 }
 
+/* The kernel has what was appended where it was thought to go. */
+static void drop_pages(struct mount *mount, struct inode *inode)
+{
+    inode->page_change = PAGES_UNKNOWN;
+    if (mount->drop_pages != NULL) {
+        mount->drop_pages(mount, inode->ino, NULL);
+    }
+}
+
 static void inode_committed(struct round_inode *entry, const struct meta_commit_result *result)
 {
     struct inode *inode = entry->inode;
@@ -214,6 +223,9 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
         /* Still pending: size and time stay ours. */
         inode_update(entry->round->mount, inode, &attr, true);
     }
+    if (entry->moved) {
+        drop_pages(entry->round->mount, inode);
+    }
 }
 
 /* The inode is out of the round; its pieces stay with the entry until they are not sent from. */
@@ -223,6 +235,7 @@ static void end_inode(struct mount *mount, struct round_inode *entry)
 
     entry->sent = inode->flushing;
     inode->flushing = (struct dirty){0};
+    inode->flushing_floats = false;
     inode->in_round = false;
     inode->attr.size = inode_size(inode); /* smaller when what was written is lost */
     entry->inode = NULL;
@@ -285,15 +298,15 @@ static void on_committed(struct meta_call *call)
     op_complete(&round->op);
 }
 
-/* Trust that went away since the data was packed: may what was made of inline bytes still be
- * checked by the service? */
+/* Trust that went away since the data was packed: may what was made of inline bytes, or of
+ * what was the end, still be checked by the service? */
 static bool has_ground(const struct flush_round *round)
 {
     for (unsigned i = round->commit_to; i < round->inode_count; i++) {
         const struct round_inode *entry = &round->inodes[i];
 
-        if (entry->inode != NULL && entry->is_inline && entry->base == 0 &&
-            !coherence_trusts(round->mount, entry->inode)) {
+        if (entry->inode != NULL && (entry->is_inline || entry->inode->flushing_floats) &&
+            entry->base == 0 && !coherence_trusts(round->mount, entry->inode)) {
             return false;
         }
     }
@@ -583,6 +596,7 @@ void round_add(struct flush_round *round, struct inode *inode)
         round->inodes = mem_realloc(round->inodes, round->inode_capacity * sizeof(*round->inodes));
     }
     round->inodes[round->inode_count++] = (struct round_inode){.inode = inode, .round = round};
+    inode->flushing_floats = inode->dirty_floats;
     inode->in_round = true;
     list_remove(&inode->flush_node);
 }

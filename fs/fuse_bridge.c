@@ -34,9 +34,6 @@
 #define KERNEL_STATX              52
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
-#define KERNEL_NOTIFY_INVAL_INODE 2
-#define KERNEL_NOTIFY_STORE       4
-#define KERNEL_NOTIFY_INC_EPOCH   8
 
 struct kernel_in_header {
     uint32_t len;
@@ -45,25 +42,6 @@ struct kernel_in_header {
     uint64_t nodeid;
     uint32_t uid, gid, pid;
     uint16_t total_extlen, padding;
-};
-
-struct kernel_out_header {
-    uint32_t len;
-    int32_t error;
-    uint64_t unique;
-};
-
-struct kernel_notify_inval_inode {
-    uint64_t nodeid;
-    int64_t offset; /* of pages; below 0: attributes only */
-    int64_t length;
-};
-
-struct kernel_notify_store {
-    uint64_t nodeid;
-    uint64_t offset;
-    uint32_t size;
-    uint32_t padding;
 };
 
 /* ---- the session ---- */
@@ -172,71 +150,6 @@ static void on_readable(struct env_uv_watch *watch)
     }
 }
 
-/* The kernel's names and attributes are stale: all are looked up again at their next use. */
-static void on_caches_lost(struct mount *mount)
-{
-    struct fuse_bridge *bridge = mount->data;
-    struct kernel_out_header notify = {.len = sizeof(notify), .error = KERNEL_NOTIFY_INC_EPOCH};
-
-    if (bridge != NULL && !bridge->over &&
-        write(bridge->fd, &notify, sizeof(notify)) != (ssize_t)sizeof(notify)) {
-        LOG_DEBUG(bridge->env, "fuse", "the kernel does not know epochs; timeouts run out instead");
-    }
-}
-
-/* False: the kernel does not know the inode any more. */
-static bool invalidate(const struct fuse_bridge *bridge, uint64_t ino, int64_t offset)
-{
-    struct {
-        struct kernel_out_header header;
-        struct kernel_notify_inval_inode inval;
-    } notify = {.header = {.len = sizeof(notify), .error = KERNEL_NOTIFY_INVAL_INODE},
-                .inval = {.nodeid = fuse_to_nodeid(bridge, ino), .offset = offset}};
-
-    return write(bridge->fd, &notify, sizeof(notify)) == (ssize_t)sizeof(notify);
-}
-
-void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino)
-{
-    if (!invalidate(bridge, ino, -1)) {
-        LOG_DEBUG(bridge->env, "fuse", "the kernel has forgotten the inode ino=%" PRIu64, ino);
-    }
-}
-
-void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino)
-{
-    (void)invalidate(bridge, ino, 0); /* no log from here: this is not the loop */
-}
-
-/* By way of a byte at its end, in a page that has to be dropped then. */
-void fuse_tell_size(const struct fuse_bridge *bridge, uint64_t ino, uint64_t size)
-{
-    struct kernel_notify_store store = {
-        .nodeid = fuse_to_nodeid(bridge, ino), .offset = size - 1, .size = 1};
-    struct kernel_out_header header = {.len = (uint32_t)(sizeof(header) + sizeof(store) + 1),
-                                       .error = KERNEL_NOTIFY_STORE};
-    uint8_t byte = 0;
-    struct iovec parts[] = {{&header, sizeof(header)}, {&store, sizeof(store)}, {&byte, 1}};
-    ssize_t written = writev(bridge->fd, parts, ARRAY_SIZE(parts));
-
-    (void)written; /* not known there any more: nothing to tell */
-}
-
-bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents)
-{
-    struct kernel_notify_store store = {.nodeid = nodeid, .size = (uint32_t)contents.size};
-    struct kernel_out_header header = {
-        .len = (uint32_t)(sizeof(header) + sizeof(store) + contents.size),
-        .error = KERNEL_NOTIFY_STORE};
-    struct iovec parts[] = {
-        {&header, sizeof(header)},
-        {&store, sizeof(store)},
-        {(void *)(uintptr_t)contents.data, contents.size},
-    };
-
-    return writev(bridge->fd, parts, ARRAY_SIZE(parts)) == (ssize_t)header.len;
-}
-
 /* 128 KiB of readahead is too little for a network; only root may raise it. The mount itself must
  * not be touched from here, so its device number comes from mountinfo. */
 static void raise_readahead(struct fuse_bridge *bridge)
@@ -279,7 +192,9 @@ static int mount_session(struct fuse_bridge *bridge)
         return -EIO;
     }
     bridge->fd = fuse_session_fd(bridge->session);
-    if (fuse_session_custom_io(bridge->session, &device_io, bridge->fd) != 0) {
+    bridge->drop_fd = fcntl(bridge->fd, F_DUPFD_CLOEXEC, 0);
+    if (bridge->drop_fd < 0 ||
+        fuse_session_custom_io(bridge->session, &device_io, bridge->fd) != 0) {
         return -EIO;
     }
     fcntl(bridge->fd, F_SETFL, fcntl(bridge->fd, F_GETFL) | O_NONBLOCK);
@@ -310,8 +225,8 @@ int fuse_bridge_start(struct fuse_bridge **out_bridge, struct env_uv *uv, struct
         return r;
     }
     mount->data = bridge;
-    mount->caches_lost = on_caches_lost;
-    mount->drop_pages = fuse_lock_drop_pages;
+    mount->caches_lost = fuse_caches_lost;
+    mount->drop_pages = fuse_drop_pages;
     raise_readahead(bridge);
     *out_bridge = bridge;
     return 0;
@@ -337,6 +252,9 @@ void fuse_bridge_stop(struct fuse_bridge *bridge)
     bridge->mount->drop_pages = NULL;
     fuse_session_destroy(bridge->session);
     close(bridge->fd);
+    if (bridge->drops == 0) {
+        close(bridge->drop_fd); /* else it may be in use until the process ends */
+    }
     mem_free(bridge->buffer);
     mem_free(bridge->mountpoint);
     mem_free(bridge);

@@ -27,6 +27,8 @@ struct fuse_bridge {
     struct fuse_session *session;
     struct env_uv_watch watch;
     int fd;
+    int drop_fd;     /* the same, for the thread that drops pages */
+    unsigned drops;  /* on their way there */
     uint8_t *buffer; /* the request being read; a WRITE that waits takes it along */
     bool buffer_taken;
     uint32_t raw_flags; /* of the request in hand: kill suid */
@@ -76,13 +78,19 @@ static inline struct fuse_bridge *fuse_bridge_of(fuse_req_t req)
     return fuse_req_userdata(req);
 }
 
-/* fuse_bridge.c */
+struct kernel_out_header {
+    uint32_t len;
+    int32_t error;
+    uint64_t unique;
+};
+
+/* fuse_notify.c */
+/* mount.caches_lost */
+void fuse_caches_lost(struct mount *mount);
 /* The kernel asks for the attributes again. Pages stay: this waits for nothing. */
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
-/* The kernel drops all pages of the file. Waits for locks of pages: never from the loop. */
-void fuse_drop_pages(const struct fuse_bridge *bridge, uint64_t ino);
-/* The file is longer than the kernel thinks: it appends behind that. fuse_drop_pages follows. */
-void fuse_tell_size(const struct fuse_bridge *bridge, uint64_t ino, uint64_t size);
+/* mount.drop_pages */
+void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call);
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
@@ -128,8 +136,6 @@ void fuse_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, st
 void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int op);
 /* Answers a LOCK_TEST. */
 void fuse_reply_test(struct bridge_call *bc);
-/* mount.drop_pages */
-void fuse_lock_drop_pages(struct fs_call *call);
 
 /* fuse_ioctl.c */
 void fuse_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg,

@@ -1,9 +1,6 @@
-/* The kernel's lock requests as fs_calls, and the pages that it drops when a lock comes with other
- * contents. */
+/* The kernel's lock requests as fs_calls. */
 #include "fs/fuse_internal.h"
 
-#include "base/assert.h"
-#include "base/mem.h"
 #include "fs/lock.h"
 
 #include <errno.h>
@@ -73,42 +70,4 @@ void fuse_reply_test(struct bridge_call *bc)
         lock.l_pid = (pid_t)found->pid;
     }
     fuse_reply_lock(bc->req, &lock);
-}
-
-/* ---- pages ---- */
-
-struct page_drop {
-    struct env_work work;
-    struct fuse_bridge *bridge;
-    struct fs_call *call;
-};
-
-/* On a thread of its own: the kernel waits for locks of pages, and whoever has those may wait for
- * an answer of the loop. */
-static void drop_run(struct env_work *work)
-{
-    const struct page_drop *drop = container_of(work, struct page_drop, work);
-
-    if (drop->call->lock_grew) {
-        fuse_tell_size(drop->bridge, drop->call->ino, drop->call->attr.size);
-    }
-    fuse_drop_pages(drop->bridge, drop->call->ino);
-}
-
-static void drop_done(struct env_work *work)
-{
-    struct page_drop *drop = container_of(work, struct page_drop, work);
-
-    lock_pages_dropped(drop->call);
-    mem_free(drop);
-}
-
-void fuse_lock_drop_pages(struct fs_call *call)
-{
-    struct page_drop *drop = mem_zalloc(sizeof(*drop));
-
-    drop->work = (struct env_work){.run = drop_run, .done = drop_done};
-    drop->bridge = call->mount->data;
-    drop->call = call;
-    env_uv_work_aside(drop->bridge->uv, &drop->work);
 }

@@ -102,7 +102,7 @@ static void set_open_flags(struct bridge_call *bc)
 {
     bc->fi.keep_cache = bc->call.keep_cache;
     bc->fi.noflush = (bc->fi.flags & O_ACCMODE) == O_RDONLY; /* nothing to bring home at close */
-    bc->fi.fh = bc->call.attr.ino;
+    bc->fi.fh = bc->call.open_flags;
 }
 
 static void release_open(struct bridge_call *bc)
@@ -110,8 +110,7 @@ static void release_open(struct bridge_call *bc)
     struct inode *inode = inode_find(bc->bridge->mount, bc->call.attr.ino);
 
     if (inode != NULL) {
-        inode->opens--;
-        bc->bridge->mount->open_count--;
+        inode_close(bc->bridge->mount, inode, bc->call.open_flags);
         inode_release(bc->bridge->mount, inode);
     }
 }
@@ -149,6 +148,19 @@ static void reply_xattr(struct bridge_call *bc)
         fuse_reply_err(bc->req, ERANGE);
     } else {
         fuse_reply_buf(bc->req, (const char *)bc->call.out.data, size);
+    }
+}
+
+/* Pages of what was appended elsewhere are wrong. And with a direct write that the caller did not
+ * wait for, the kernel keeps pages that were read meanwhile. */
+static void reply_write(struct bridge_call *bc)
+{
+    struct mount *mount = bc->bridge->mount;
+    const struct inode *inode = inode_find(mount, bc->call.ino);
+
+    fuse_reply_write(bc->req, bc->call.data.size);
+    if (bc->call.moved || (bc->fi.flags & O_DIRECT && inode != NULL && inode->buffered_opens > 0)) {
+        fuse_drop_pages(mount, bc->call.ino, NULL);
     }
 }
 
@@ -283,7 +295,7 @@ static void reply_success(struct bridge_call *bc)
         fuse_reply_buf(bc->req, (const char *)call->out.data, call->out.size);
         return;
     case FS_WRITE:
-        fuse_reply_write(bc->req, call->data.size);
+        reply_write(bc);
         return;
     case FS_SEEK:
         fuse_reply_lseek(bc->req, (off_t)call->offset);

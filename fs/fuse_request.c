@@ -400,7 +400,8 @@ static void on_write(fuse_req_t req, fuse_ino_t nodeid, const char *data, size_t
 {
     struct bridge_call *bc = fuse_call_begin(req, FS_WRITE, nodeid);
 
-    (void)fi;
+    bc->fi = *fi;
+    bc->call.append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
     bc->call.offset = (uint64_t)offset;
     bc->call.data = slice_make(data, size);
     bc->call.kill_priv = (bc->bridge->raw_flags & KERNEL_WRITE_KILL_SUIDGID) != 0;
@@ -430,6 +431,7 @@ static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info 
 
     bc->call.lock.owner = fi->lock_owner;
     bc->call.lock.flock = fi->flock_release != 0;
+    bc->call.open_flags = (uint32_t)fi->fh; /* as it was opened: F_SETFL may have changed them */
     fuse_call_run(bc);
 }
 

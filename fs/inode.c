@@ -1,9 +1,12 @@
 #include "fs/inode.h"
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "fs/coherence.h"
 #include "fs/limits.h"
 #include "fs/mount.h"
+
+#include <fcntl.h>
 
 struct inode *inode_find(struct mount *mount, uint64_t ino)
 {
@@ -23,6 +26,23 @@ struct inode *inode_make(struct mount *mount, uint64_t ino)
         map_put(&mount->inodes, map_u64(ino), inode);
     }
     return inode;
+}
+
+void inode_open(struct mount *mount, struct inode *inode, uint32_t flags)
+{
+    inode->opens++;
+    inode->buffered_opens += flags & O_DIRECT ? 0 : 1;
+    mount->open_count++;
+}
+
+void inode_close(struct mount *mount, struct inode *inode, uint32_t flags)
+{
+    unsigned buffered = flags & O_DIRECT ? 0 : 1;
+
+    ASSERT(inode->opens > 0 && inode->buffered_opens >= buffered && mount->open_count > 0);
+    inode->opens--;
+    inode->buffered_opens -= buffered;
+    mount->open_count--;
 }
 
 void inode_unkeep(struct mount *mount, struct inode *inode)

@@ -23,6 +23,7 @@ struct inode {
     uint64_t ino;
     uint64_t lookups; /* references of the kernel */
     unsigned opens;
+    unsigned buffered_opens; /* of those: through the kernel's pages */
     uint64_t epoch; /* mount.alone_epoch when the server's last word came; 0 = not alone then */
     struct meta_attr
         attr; /* the server's last word; size and mtime are ours while data is pending */
@@ -36,7 +37,9 @@ struct inode {
                                   PAGES_UNKNOWN = of nobody knows which */
     bool pages_dropping;       /* an open handle made the kernel drop old ones: maybe not yet */
     struct dirty dirty;
-    struct dirty flushing;   /* in a flush round, read-only */
+    struct dirty flushing; /* in a flush round, read-only */
+    bool dirty_floats;     /* it was appended: a round places it where the file ends then */
+    bool flushing_floats;
     uint64_t committed_size; /* the size that the server knows */
     uint64_t dirty_since_ns;
     struct list_node flush_node;  /* in mount.flush_queue */
@@ -65,6 +68,9 @@ struct inode {
 
 struct inode *inode_find(struct mount *mount, uint64_t ino); /* NULL when unknown */
 struct inode *inode_make(struct mount *mount, uint64_t ino);
+/* It is open once more, or once less; flags: O_*. */
+void inode_open(struct mount *mount, struct inode *inode, uint32_t flags);
+void inode_close(struct mount *mount, struct inode *inode, uint32_t flags);
 /* The kernel gets to know it. */
 void inode_ref(struct mount *mount, struct inode *inode);
 /* It does not stay any more for having been fetched ahead. */

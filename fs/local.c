@@ -262,8 +262,7 @@ static void learn_new(struct fs_call *call, struct inode *inode)
     inode_ref(call->mount, inode);
     inode->names.complete = call->op == FS_MKDIR;
     if (call->op == FS_CREATE) {
-        inode->opens++;
-        call->mount->open_count++;
+        inode_open(call->mount, inode, call->open_flags);
     }
 }
 

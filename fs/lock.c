@@ -156,7 +156,6 @@ static bool learn(struct fs_call *call, struct slice bytes)
     if (inode->attr.change != attr.change) {
         inode_forget_contents(inode);
     }
-    call->lock_grew = attr.size > inode->attr.size;
     inode_update(mount, inode, &attr, false);
     call->attr = inode->attr;
     inode->page_change = stale ? PAGES_UNKNOWN : inode->page_change;
@@ -168,7 +167,7 @@ void lock_held(struct fs_call *call, struct slice attr)
     if (learn(call, attr) && call->mount->drop_pages != NULL) {
         TRACE_MARK("a lock comes with other contents");
         call->lock_step = LOCK_STEP_PAGES;
-        call->mount->drop_pages(call);
+        call->mount->drop_pages(call->mount, call->ino, call);
         return;
     }
     call->lock_step = LOCK_STEP_NONE;

@@ -25,6 +25,7 @@ static int cancelled(enum fs_op op, bool for_flush)
     struct fs_call call = {.op = op,
                            .mount = mount,
                            .waiting_flush = for_flush,
+                           .written = op == FS_WRITE && for_flush,
                            .waiting_space = !for_flush,
                            .started_ns = 1,
                            .done = on_done};
