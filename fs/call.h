@@ -39,6 +39,7 @@ enum fs_op {
     FS_TMPFILE,    /* CREATE without a name */
     FS_LOCK,       /* takes, changes or gives up a lock */
     FS_LOCK_TEST,  /* would it be granted? */
+    FS_SHUTDOWN,   /* the mount goes down, as flags say (fs/shutdown.h) */
 };
 
 struct fs_credentials {

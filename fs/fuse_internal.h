@@ -142,3 +142,8 @@ void fuse_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, st
 void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int op);
 /* Answers a LOCK_TEST. */
 void fuse_reply_test(struct bridge_call *bc);
+
+/* fuse_ioctl.c */
+void fuse_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg,
+                struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+                size_t out_size);

@@ -319,6 +319,9 @@ static void reply_success(struct bridge_call *bc)
     case FS_LOCK:
         fuse_reply_err(bc->req, 0);
         return;
+    case FS_SHUTDOWN:
+        fuse_reply_ioctl(bc->req, 0, NULL, 0);
+        return;
     case FS_LOCK_TEST:
         fuse_reply_test(bc);
         return;

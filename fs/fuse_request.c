@@ -565,6 +565,7 @@ const struct fuse_lowlevel_ops fuse_request_ops = {
     .getlk = fuse_getlk,
     .setlk = fuse_setlk,
     .flock = fuse_flock,
+    .ioctl = fuse_ioctl,
     .statfs = on_statfs,
     .setxattr = fuse_setxattr,
     .getxattr = fuse_getxattr,

@@ -89,6 +89,10 @@ struct mount {
         struct env_timer timer;
         void (*done)(struct mount *mount); /* of settle_all */
     } settle;
+    struct shutdown_state {
+        bool down;
+        struct list waiters; /* calls that wait for what was written to be committed */
+    } shutdown;
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */
