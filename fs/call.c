@@ -86,7 +86,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
             inode_forget_contents(inode);
         }
         inode_open(call->mount, inode, call->open_flags);
-        call->keep_cache = coherence_keep_pages(call->mount, inode);
+        call->keep_cache = coherence_keep_pages(call->mount, inode, call->open_flags);
     }
     if (call->op == FS_LOOKUP && S_ISREG(call->attr.mode)) {
         take_looked_up(call, inode, reply);

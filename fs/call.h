@@ -91,6 +91,7 @@ struct fs_call {
     struct meta_lock lock; /* LOCK, LOCK_TEST (also the result: type NONE = free); FLUSH, RELEASE:
                               its owner, and flock */
     bool lock_wait;        /* LOCK: until it is granted */
+    uint64_t handle;       /* LOCK, RELEASE: the open file */
     void (*done)(struct fs_call *call);
 
     /* Results. */

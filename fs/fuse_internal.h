@@ -40,9 +40,12 @@ struct fuse_bridge {
     bool setxattr_ext;         /* SETXATTR requests are longer than the library knows */
     struct group_entry groups; /* of the last non-root caller */
     char *mountpoint;
+    uint64_t last_handle; /* of an open file: they count from 1; fi->fh is 2 n + HANDLE_DIRECT */
     bool over;
     struct env_timer ended_timer;
 };
+
+#define HANDLE_DIRECT 1U /* opened with O_DIRECT; F_SETFL may change what RELEASE says */
 
 struct bridge_call {
     struct fs_call call;
@@ -93,6 +96,9 @@ void fuse_caches_lost(struct mount *mount);
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* mount.drop_pages */
 void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call);
+/* The same; then(call) follows, unless there is no call. */
+void fuse_drop_pages_then(struct fuse_bridge *bridge, uint64_t ino, struct fs_call *call,
+                          void (*then)(struct fs_call *call));
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);

@@ -12,10 +12,30 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
+/* Behind an asynchronous direct write the kernel keeps pages that were read while it was on its
+ * way. */
+static bool makes_pages_stale(const struct bridge_call *bc)
+{
+    return bc->call.op == FS_WRITE && bc->call.error == 0 && (bc->fi.flags & O_DIRECT) != 0 &&
+           coherence_written_directly(inode_find(bc->bridge->mount, bc->call.ino));
+}
+
+static void on_pages_dropped(struct fs_call *call)
+{
+    struct bridge_call *bc = container_of(call, struct bridge_call, call);
+
+    fuse_reply_call(bc);
+    fuse_call_free(bc);
+}
+
 static void on_done(struct fs_call *call)
 {
     struct bridge_call *bc = container_of(call, struct bridge_call, call);
 
+    if (makes_pages_stale(bc)) {
+        fuse_drop_pages_then(bc->bridge, call->ino, call, on_pages_dropped);
+        return;
+    }
     bc->finished = true;
     if (call->op == FS_READDIR && call->error == 0) {
         fuse_readdir_more(bc);
@@ -484,7 +504,8 @@ static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info 
 
     bc->call.lock.owner = fi->lock_owner;
     bc->call.lock.flock = fi->flock_release != 0;
-    bc->call.open_flags = (uint32_t)fi->fh; /* as it was opened: F_SETFL may have changed them */
+    bc->call.handle = fi->fh;
+    bc->call.open_flags = fi->fh & HANDLE_DIRECT ? O_DIRECT : 0;
     fuse_call_run(bc);
 }
 

@@ -69,6 +69,7 @@ struct mount {
         struct list in_line; /* calls with a ticket */
         unsigned syncing;    /* TELLING: files whose data is being committed first */
         struct list later;   /* of struct lock_later: given up when what was written is committed */
+        struct list taken;   /* of struct lock_taken: record locks, by the open file */
         uint64_t next_ticket;   /* OWN */
         uint64_t refused_epoch; /* while which we are not let to decide; 0: when not alone */
         void (*told)(struct mount *mount);

@@ -60,6 +60,7 @@ static unsigned copies_of(const struct meta_server *server)
     return server->server_count < CHUNK_REPLICAS ? server->server_count : CHUNK_REPLICAS;
 }
 
+/* A chunk server may be heard before it has looked at its disk: then total_bytes is 0. */
 bool server_space(const struct meta_server *server, struct meta_space *out_space)
 {
     bool patient = env_now(server->env) < server->leader_since_ns + META_SERVER_DOWN_NS;
@@ -69,7 +70,7 @@ bool server_space(const struct meta_server *server, struct meta_space *out_space
     for (unsigned i = 0; i < server->server_count; i++) {
         total_bytes += server->servers[i].total_bytes;
         free_bytes += server->servers[i].free_bytes;
-        heard += server->servers[i].heard_ns != 0 ? 1 : 0;
+        heard += server->servers[i].total_bytes != 0 ? 1 : 0;
     }
     if (heard == 0) {
         *out_space = (struct meta_space){0};

@@ -243,6 +243,7 @@ static void open_client(void *data)
     memcpy(config.identity.cluster_uuid, cluster_uuid, 16);
     client->mount->ready = on_ready;
     client->mount->caches_lost = on_caches_lost;
+    client->mount->drop_pages = kernel_drop_pages;
     client->mount->closed = on_closed;
     client->mount->data = client;
     mount_start(client->mount, sim_env(world->sim, client->node), &config);
@@ -271,6 +272,7 @@ static void forget_client(struct client *client)
     programs_drop(client);
     kernel_free(client->kernel);
     data_client_gone(client);
+    locks_client_gone(client);
     witness_client_gone(client);
     client->kernel = NULL;
     client->mount = NULL;

@@ -136,10 +136,32 @@ static void test_who_does_not_serve_yet_says_so(void **state)
     }
 }
 
+static void test_a_disk_not_looked_at_is_not_full(void **state)
+{
+    struct meta_server *server = mem_zalloc(sizeof(*server));
+    struct meta_space space;
+
+    (void)state;
+    world.sim = sim_new(1);
+    server->env = sim_env(world.sim, 0);
+    server->leader_since_ns = env_now(server->env);
+    server->server_count = 2;
+    server->servers[0].heard_ns = server->servers[1].heard_ns = env_now(server->env) + 1;
+    assert_false(server_space(server, &space)); /* it asks again */
+    server->servers[1].total_bytes = 1000;
+    server->servers[1].free_bytes = 400;
+    assert_true(server_space(server, &space)); /* the other one is taken for alike */
+    assert_int_equal(space.total_bytes, 1000);
+    assert_int_equal(space.free_bytes, 400);
+    mem_free(server);
+    sim_free(world.sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_does_not_serve_yet_says_so),
+        cmocka_unit_test(test_a_disk_not_looked_at_is_not_full),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
