@@ -11,6 +11,7 @@
 #define KERNEL_WRITE_KILL_SUIDGID (1U << 2)
 #define KERNEL_FATTR_KILL_SUIDGID (1U << 11)
 #define KERNEL_OPEN_KILL_SUIDGID  (1U << 0)
+#define KERNEL_ACL_KILL_SGID      (1U << 0) /* of SETXATTR */
 
 struct group_entry {
     uint32_t pid;
@@ -35,7 +36,8 @@ struct fuse_bridge {
     bool raw_tmpfile;   /* it was a TMPFILE, seen as CREATE */
     bool raw_statx;     /* it was a STATX, seen as GETATTR */
     uint64_t init_unique;
-    uint32_t init_offered;
+    uint32_t init_offered, init_offered2;
+    bool setxattr_ext;         /* SETXATTR requests are longer than the library knows */
     struct group_entry groups; /* of the last non-root caller */
     char *mountpoint;
     uint64_t last_handle; /* of an open file: they count from 1; fi->fh is 2 n + HANDLE_DIRECT */

@@ -33,22 +33,17 @@ static int read_word(uint32_t pid, uint64_t address, uint32_t *out_word)
 
 static void run_shutdown(fuse_req_t req, fuse_ino_t nodeid, const void *arg)
 {
-    const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    struct bridge_call *bc;
-    uint32_t how;
-    int r;
+    struct bridge_call *bc = fuse_call_begin(req, FS_SHUTDOWN, nodeid);
+    int r = -EPERM;
 
-    if (ctx->uid != 0) { /* before its memory is looked at */
-        fuse_reply_err(req, EPERM);
-        return;
+    if (bc->call.who.uid == 0) { /* before its memory is looked at */
+        r = read_word(bc->pid, (uint64_t)(uintptr_t)arg, &bc->call.flags);
     }
-    r = read_word((uint32_t)ctx->pid, (uint64_t)(uintptr_t)arg, &how);
     if (r < 0) {
         fuse_reply_err(req, -r);
+        fuse_call_free(bc);
         return;
     }
-    bc = fuse_call_begin(req, FS_SHUTDOWN, nodeid);
-    bc->call.flags = how;
     fuse_call_run(bc);
 }
 

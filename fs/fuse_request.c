@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
 /* Behind an asynchronous direct write the kernel keeps pages that were read while it was on its
  * way. */
@@ -47,6 +48,8 @@ static void on_done(struct fs_call *call)
 }
 
 /* ---- requests ---- */
+
+#define UID_NOT_TOLD UINT32_MAX
 
 /* Signals that do nothing by default: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. */
 #define HARMLESS_SIGNALS (1ULL << 16 | 1ULL << 17 | 1ULL << 22 | 1ULL << 27)
@@ -132,6 +135,52 @@ static struct slice groups_of(struct bridge_call *bc, const struct fuse_ctx *ctx
     return slice_make(bc->groups, 4 * (size_t)entry->count);
 }
 
+/* The user that the process itself runs as, or nobody's number. */
+static uint32_t uid_of(uint32_t pid)
+{
+    uint32_t uid = UID_NOT_TOLD;
+    char path[48], line[128];
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%u/status", pid);
+    in = fopen(path, "re");
+    if (in == NULL) {
+        return uid;
+    }
+    while (fgets(line, sizeof(line), in) != NULL) {
+        if (sscanf(line, "Uid: %*u %*u %*u %" SCNu32, &uid) == 1) {
+            break;
+        }
+    }
+    fclose(in);
+    return uid;
+}
+
+/* Does it matter for these who the caller is, beyond what the kernel has checked? */
+static bool asks_who(enum fs_op op)
+{
+    return op == FS_LISTXATTR || op == FS_FALLOCATE || op == FS_COPY_RANGE || op == FS_SHUTDOWN;
+}
+
+/*
+ * On a mount that may be idmapped, the kernel says whom a new inode is to belong to, and nothing of
+ * other callers: users are who they are by the mount that they came through, which only it knows.
+ * So it alone checks permission.
+ */
+static void set_mapped_caller(struct bridge_call *bc, const struct fuse_ctx *ctx)
+{
+    struct fs_call *call = &bc->call;
+
+    if (ctx->uid != UID_NOT_TOLD) {
+        call->who.uid = ctx->uid;
+        call->who.gid = ctx->gid;
+        call->flags |= META_SKIP_ACCESS;
+    } else if (asks_who(call->op)) {
+        call->who.uid = uid_of(bc->pid);
+        call->who.gid = UID_NOT_TOLD;
+    }
+}
+
 struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t nodeid)
 {
     struct bridge_call *bc = mem_alloc(sizeof(*bc));
@@ -146,10 +195,14 @@ struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t no
     bc->call.op = op;
     bc->call.mount = bc->bridge->mount;
     bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
-    bc->call.who.uid = ctx->uid;
-    bc->call.who.gid = ctx->gid;
     bc->call.who.umask = ctx->umask;
-    bc->call.who.groups = groups_of(bc, ctx);
+    if (bc->bridge->config.idmap) {
+        set_mapped_caller(bc, ctx);
+    } else {
+        bc->call.who.uid = ctx->uid;
+        bc->call.who.gid = ctx->gid;
+        bc->call.who.groups = groups_of(bc, ctx);
+    }
     bc->call.done = on_done;
     return bc;
 }
