@@ -32,7 +32,7 @@ struct mount_options {
     bool foreground, verbose, remount, read_only;
     bool nosuid, nodev, noexec, noatime, no_allow_other, no_default_permissions;
     uint64_t soft_timeout_ns;
-    bool soft;
+    bool soft, idmap;
     struct config_overrides set;
     char *lists[16]; /* of -o: the overrides are in there */
     unsigned list_count;
@@ -66,6 +66,7 @@ static const char help[] =
     "       subtype=NAME   the type there is fuse.NAME, or fuse when empty (default keelfs)\n"
     "       subdir=PATH    mount this directory of the volume as the root\n"
     "       hard           wait for servers as long as it takes; signals interrupt (default)\n"
+    "       idmap          the mount may be idmapped; the kernel alone checks permission\n"
     "       soft           give up with EIO after timeo seconds\n"
     "       timeo=SECONDS  for soft, default 30\n"
     "       NAME=VALUE     see below\n\n"
@@ -101,7 +102,7 @@ static bool set_flag(struct mount_options *options, const char *option)
         {"ro", &options->read_only},    {"nosuid", &options->nosuid},
         {"nodev", &options->nodev},     {"noexec", &options->noexec},
         {"noatime", &options->noatime}, {"remount", &options->remount},
-        {"soft", &options->soft},
+        {"soft", &options->soft},       {"idmap", &options->idmap},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
@@ -316,7 +317,12 @@ static void on_ready(struct mount *mount, int status)
     struct mounted *m = container_of(mount, struct mounted, mount);
     char *kernel = kernel_options(m->options);
     struct fuse_bridge_config config = {
-        .mountpoint = m->options->target, .options = kernel, .ended = on_ended, .data = m};
+        .mountpoint = m->options->target,
+        .options = kernel,
+        .idmap = m->options->idmap,
+        .ended = on_ended,
+        .data = m,
+    };
     int r = status;
 
     if (r < 0) {

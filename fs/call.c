@@ -10,6 +10,7 @@
 #include "fs/local.h"
 #include "fs/lock.h"
 #include "fs/mount.h"
+#include "fs/shutdown.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +86,7 @@ static void make_known(struct fs_call *call, const struct meta_reply *reply)
             inode_forget_contents(inode);
         }
         inode_open(call->mount, inode, call->open_flags);
-        call->keep_cache = coherence_keep_pages(call->mount, inode);
+        call->keep_cache = coherence_keep_pages(call->mount, inode, call->open_flags);
     }
     if (call->op == FS_LOOKUP && S_ISREG(call->attr.mode)) {
         take_looked_up(call, inode, reply);
@@ -295,6 +296,7 @@ void fs_call_meta_start(struct fs_call *call)
     case FS_REMOVEXATTR:
     case FS_LOCK:
     case FS_LOCK_TEST:
+    case FS_SHUTDOWN:
         break;
     }
     call->waiting_meta = true;
@@ -390,6 +392,10 @@ static void start_open(struct fs_call *call)
 void fs_call_start(struct fs_call *call)
 {
     mount_call_begins(call);
+    if (shutdown_refuses(call)) {
+        fs_call_finish(call, -EIO);
+        return;
+    }
     if (local_try(call)) {
         return;
     }
@@ -446,6 +452,9 @@ void fs_call_start(struct fs_call *call)
     case FS_LOCK:
     case FS_LOCK_TEST:
         lock_start(call);
+        return;
+    case FS_SHUTDOWN:
+        shutdown_start(call);
         return;
     }
     UNREACHABLE();

@@ -39,6 +39,7 @@ enum fs_op {
     FS_TMPFILE,    /* CREATE without a name */
     FS_LOCK,       /* takes, changes or gives up a lock */
     FS_LOCK_TEST,  /* would it be granted? */
+    FS_SHUTDOWN,   /* the mount goes down, as flags say (fs/shutdown.h) */
 };
 
 struct fs_credentials {
@@ -90,6 +91,7 @@ struct fs_call {
     struct meta_lock lock; /* LOCK, LOCK_TEST (also the result: type NONE = free); FLUSH, RELEASE:
                               its owner, and flock */
     bool lock_wait;        /* LOCK: until it is granted */
+    uint64_t handle;       /* LOCK, RELEASE: the open file */
     void (*done)(struct fs_call *call);
 
     /* Results. */

@@ -151,7 +151,7 @@ static void count_open(struct fs_call *call, struct inode *inode)
         call->pages = buf_slice(&inode->inline_data);
     }
     inode_open(call->mount, inode, call->open_flags);
-    call->keep_cache = coherence_keep_pages(call->mount, inode);
+    call->keep_cache = coherence_keep_pages(call->mount, inode, call->open_flags);
 }
 
 static void on_opened(struct meta_call *meta)
@@ -370,6 +370,7 @@ static void start_release(struct fs_call *call)
     if (call->lock.flock) {
         lock_release(mount, call->ino, call->lock.owner);
     }
+    lock_release_handle(mount, call->ino, call->handle);
     fs_call_finish(call, 0);
     if (inode != NULL) {
         inode_close(mount, inode, call->open_flags);

@@ -5,6 +5,8 @@
 #include "fs/lock.h"
 #include "fs/mount.h"
 
+#include <fcntl.h>
+
 #define ALONE_TIMEOUT_NS NS_PER_S /* what META_ALONE allows beyond each renewal */
 
 static bool alone(const struct mount *mount)
@@ -27,7 +29,7 @@ uint64_t coherence_timeout(struct mount *mount)
  * process that opens; until that has shown that it went on (RELEASE at the latest), another open
  * that kept the pages could come before it.
  */
-bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
+bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32_t open_flags)
 {
     bool same = inode->page_change == inode->attr.change && inode->page_change != 0;
     bool may_hold = inode->page_change != 0;
@@ -37,8 +39,20 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode)
     keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode))) &&
            !inode->pages_dropping;
     inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
-    inode->page_change = inode->attr.change;
+    if (may_hold || (open_flags & O_DIRECT) == 0) {
+        inode->page_change = inode->attr.change;
+    }
     return keep;
+}
+
+bool coherence_written_directly(struct inode *inode)
+{
+    bool may_hold = inode != NULL && (inode->page_change != 0 || inode->buffered_opens > 0);
+
+    if (may_hold && inode->buffered_opens == 0) {
+        inode->page_change = 0; /* until one is opened, nobody makes new ones */
+    }
+    return may_hold;
 }
 
 /*

@@ -16,7 +16,9 @@ struct mount;
  * before that. */
 uint64_t coherence_timeout(struct mount *mount);
 /* May pages from an earlier open be used? To be asked once at each open, after fresh attributes. */
-bool coherence_keep_pages(const struct mount *mount, struct inode *inode);
+bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32_t open_flags);
+/* After a direct write: may the kernel have pages from before it? They are dropped now. */
+bool coherence_written_directly(struct inode *inode);
 /* May the whole contents be put into the kernel's cache before this open, not yet counted, is
  * answered? Only where the kernel has no page of the file and none can be locked. */
 bool coherence_push_pages(const struct mount *mount, const struct inode *inode);

@@ -12,6 +12,7 @@
 #include "fs/limits.h"
 #include "fs/local.h"
 #include "fs/settle.h"
+#include "fs/shutdown.h"
 
 /* ---- those that wait ---- */
 
@@ -71,7 +72,7 @@ static uint64_t dirty_age_ns(const struct mount *mount)
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
     return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
-           !list_empty(&mount->space_queue) ||
+           mount->shutdown.down || !list_empty(&mount->space_queue) ||
            inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
            mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
            now >= inode->dirty_since_ns + dirty_age_ns(mount) || BUGGIFY(mount->env, 2);
@@ -192,6 +193,7 @@ void flush_poke(struct mount *mount)
         mount->all_flushed = NULL;
         done(mount);
     }
+    shutdown_flushed(mount);
     if (!list_empty(&mount->flush_queue) && !env_timer_running(&mount->flush_timer)) {
         env_timer_start(mount->env, &mount->flush_timer, now + dirty_age_ns(mount) / 4);
     }

@@ -180,6 +180,7 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
              "written data was lost: error=%s ino=%" PRIu64 "; fsync or close reports it",
              err_name(status), inode->ino);
     inode->write_error = inode->write_error ? inode->write_error : status;
+    inode->attr_known = false;
     inode_forget_contents(inode);
 }
 
@@ -189,6 +190,16 @@ static void drop_pages(struct mount *mount, struct inode *inode)
     inode->page_change = PAGES_UNKNOWN;
     if (mount->drop_pages != NULL) {
         mount->drop_pages(mount, inode->ino, NULL);
+    }
+}
+
+/* The answer was long on its way: another mount has committed since, and that is known already.
+ * What was known of the contents is what we committed. */
+static void forget_overtaken(struct inode *inode, const struct meta_attr *attr)
+{
+    if (attr->change + inode->local_ops < inode->attr.change) {
+        TRACE_MARK("a commit's answer comes after a later state of the file");
+        inode_forget_contents(inode);
     }
 }
 
@@ -220,6 +231,7 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
         settle_note(entry->round->mount, inode->ino, entry->journalled);
     }
     if (meta_attr_decode(&attr, result->attr) == 0) {
+        forget_overtaken(inode, &attr);
         /* Still pending: size and time stay ours. */
         inode_update(entry->round->mount, inode, &attr, true);
     }

@@ -28,12 +28,16 @@
 #define KERNEL_WRITE              16
 #define KERNEL_SETATTR            4
 #define KERNEL_OPEN               14
+#define KERNEL_SETXATTR           21
 #define KERNEL_GETATTR            3
 #define KERNEL_CREATE             35
 #define KERNEL_TMPFILE            51
 #define KERNEL_STATX              52
 #define KERNEL_PARALLEL_DIROPS    (1U << 18)
 #define KERNEL_HANDLE_KILLPRIV_V2 (1U << 28)
+#define KERNEL_SETXATTR_EXT       (1U << 29)
+#define KERNEL_INIT_EXT           (1U << 30)
+#define KERNEL_ALLOW_IDMAP        (1U << 8) /* of the second word */
 
 struct kernel_in_header {
     uint32_t len;
@@ -47,17 +51,27 @@ struct kernel_in_header {
 /* ---- the session ---- */
 
 /* What libfuse cannot ask for, added to the INIT reply where the kernel offers it. */
-static void patch_init(const struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
+static void patch_init(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
 {
     const size_t flags_at = sizeof(struct kernel_out_header) + 12;
-    uint32_t flags;
+    const size_t flags2_at = flags_at + 20;
+    uint32_t flags, flags2;
 
-    if (size < flags_at + sizeof(flags)) {
+    if (size < flags2_at + sizeof(flags2)) {
         return;
     }
     memcpy(&flags, bytes + flags_at, sizeof(flags));
+    memcpy(&flags2, bytes + flags2_at, sizeof(flags2));
     flags |= bridge->init_offered & (KERNEL_PARALLEL_DIROPS | KERNEL_HANDLE_KILLPRIV_V2);
+    if (bridge->config.idmap && bridge->init_offered2 & KERNEL_ALLOW_IDMAP) {
+        bridge->setxattr_ext = true;
+        flags |= KERNEL_INIT_EXT | KERNEL_SETXATTR_EXT;
+        flags2 |= KERNEL_ALLOW_IDMAP;
+    } else if (bridge->config.idmap) {
+        LOG_WARN(bridge->env, "fuse", "the kernel knows no idmapped FUSE mounts: it needs 6.12");
+    }
     memcpy(bytes + flags_at, &flags, sizeof(flags));
+    memcpy(bytes + flags2_at, &flags2, sizeof(flags2));
 }
 
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
@@ -87,8 +101,24 @@ static ssize_t device_read(int fd, void *data, size_t size, void *userdata)
 
 static const struct fuse_custom_io device_io = {.writev = device_writev, .read = device_read};
 
-/* Notes what the library will not tell us. */
-static void look_at_raw(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
+/* Notes the flags of a SETXATTR and makes it as long as the library knows it. Returns its size. */
+static size_t shorten_setxattr(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
+{
+    const size_t flags_at = sizeof(struct kernel_in_header) + 8; /* size 4, flags 4 */
+    const size_t more = 8;                                       /* setxattr_flags 4, padding 4 */
+    uint32_t shorter = (uint32_t)(size - more);
+
+    if (size < flags_at + more) {
+        return size;
+    }
+    memcpy(&bridge->raw_flags, bytes + flags_at, sizeof(bridge->raw_flags));
+    memmove(bytes + flags_at, bytes + flags_at + more, size - flags_at - more);
+    memcpy(bytes, &shorter, sizeof(shorter));
+    return shorter;
+}
+
+/* Notes what the library will not tell us. Returns the size of what it is given. */
+static size_t look_at_raw(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
 {
     struct kernel_in_header header;
     const size_t arg = sizeof(header);
@@ -104,13 +134,19 @@ static void look_at_raw(struct fuse_bridge *bridge, uint8_t *bytes, size_t size)
     if (header.opcode == KERNEL_INIT && size >= arg + 16) {
         bridge->init_unique = header.unique;
         memcpy(&bridge->init_offered, bytes + arg + 12, 4);
+        if (bridge->init_offered & KERNEL_INIT_EXT && size >= arg + 20) {
+            memcpy(&bridge->init_offered2, bytes + arg + 16, 4);
+        }
     } else if (header.opcode == KERNEL_WRITE && size >= arg + 24) {
         memcpy(&bridge->raw_flags, bytes + arg + 20, 4); /* fh 8, offset 8, size 4, write_flags */
     } else if (header.opcode == KERNEL_OPEN && size >= arg + 8) {
         memcpy(&bridge->raw_flags, bytes + arg + 4, 4); /* flags 4, open_flags */
     } else if (header.opcode == KERNEL_SETATTR && size >= arg + 4) {
         memcpy(&bridge->raw_flags, bytes + arg, 4); /* valid */
+    } else if (header.opcode == KERNEL_SETXATTR && bridge->setxattr_ext) {
+        size = shorten_setxattr(bridge, bytes, size);
     }
+    return size;
 }
 
 static void end(struct fuse_bridge *bridge)
@@ -140,8 +176,8 @@ static void on_readable(struct env_uv_watch *watch)
             end(bridge); /* ENODEV: unmounted */
             return;
         }
-        request = (struct fuse_buf){.size = (size_t)size, .mem = bridge->buffer};
-        look_at_raw(bridge, bridge->buffer, (size_t)size);
+        request = (struct fuse_buf){.mem = bridge->buffer};
+        request.size = look_at_raw(bridge, bridge->buffer, (size_t)size);
         fuse_session_process_buf(bridge->session, &request);
         if (bridge->buffer_taken) {
             bridge->buffer = mem_alloc(REQUEST_MAX);

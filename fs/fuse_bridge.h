@@ -12,6 +12,7 @@ struct fuse_bridge_config {
     const char *mountpoint;
     const char
         *options; /* for the kernel, comma-separated: allow_other,default_permissions,ro,... */
+    bool idmap;   /* the mount may be idmapped: the kernel alone decides who may what */
     /* The kernel has let go of the mount (unmounted); from the loop. */
     void (*ended)(void *data);
     void *data;

@@ -13,9 +13,14 @@
 
 void fuse_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-    struct dir_handle *dir = mem_zalloc(sizeof(*dir));
+    struct dir_handle *dir;
 
     (void)nodeid;
+    if (fuse_bridge_of(req)->mount->shutdown.down) {
+        fuse_reply_err(req, EIO);
+        return;
+    }
+    dir = mem_zalloc(sizeof(*dir));
     fi->fh = (uint64_t)(uintptr_t)dir;
     fi->cache_readdir = coherence_timeout(fuse_bridge_of(req)->mount) > 0;
     fi->keep_cache = fi->cache_readdir;

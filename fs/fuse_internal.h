@@ -11,6 +11,7 @@
 #define KERNEL_WRITE_KILL_SUIDGID (1U << 2)
 #define KERNEL_FATTR_KILL_SUIDGID (1U << 11)
 #define KERNEL_OPEN_KILL_SUIDGID  (1U << 0)
+#define KERNEL_ACL_KILL_SGID      (1U << 0) /* of SETXATTR */
 
 struct group_entry {
     uint32_t pid;
@@ -35,12 +36,16 @@ struct fuse_bridge {
     bool raw_tmpfile;   /* it was a TMPFILE, seen as CREATE */
     bool raw_statx;     /* it was a STATX, seen as GETATTR */
     uint64_t init_unique;
-    uint32_t init_offered;
+    uint32_t init_offered, init_offered2;
+    bool setxattr_ext;         /* SETXATTR requests are longer than the library knows */
     struct group_entry groups; /* of the last non-root caller */
     char *mountpoint;
+    uint64_t last_handle; /* of an open file: they count from 1; fi->fh is 2 n + HANDLE_DIRECT */
     bool over;
     struct env_timer ended_timer;
 };
+
+#define HANDLE_DIRECT 1U /* opened with O_DIRECT; F_SETFL may change what RELEASE says */
 
 struct bridge_call {
     struct fs_call call;
@@ -91,6 +96,9 @@ void fuse_caches_lost(struct mount *mount);
 void fuse_forget_attr(struct fuse_bridge *bridge, uint64_t ino);
 /* mount.drop_pages */
 void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call);
+/* The same; then(call) follows, unless there is no call. */
+void fuse_drop_pages_then(struct fuse_bridge *bridge, uint64_t ino, struct fs_call *call,
+                          void (*then)(struct fs_call *call));
 /* Puts the whole contents of a file into the kernel's cache. The kernel waits for locks of its
  * pages: coherence_push_pages says when none can be held. */
 bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice contents);
@@ -136,3 +144,8 @@ void fuse_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, st
 void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int op);
 /* Answers a LOCK_TEST. */
 void fuse_reply_test(struct bridge_call *bc);
+
+/* fuse_ioctl.c */
+void fuse_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg,
+                struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+                size_t out_size);

@@ -38,6 +38,7 @@ void fuse_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, st
 
     bc->call.lock = lock_of(fi, lock);
     bc->call.lock_wait = sleep != 0;
+    bc->call.handle = fi->fh;
     fuse_call_run(bc);
 }
 

@@ -84,6 +84,7 @@ struct page_drop {
     struct env_work work;
     struct fuse_bridge *bridge; /* for the loop only */
     struct fs_call *call;       /* waits for it; or NULL */
+    void (*then)(struct fs_call *call);
     int fd;
     fuse_ino_t nodeid;
 };
@@ -101,21 +102,27 @@ static void drop_done(struct env_work *work)
 
     drop->bridge->drops--;
     if (drop->call != NULL) {
-        lock_pages_dropped(drop->call);
+        drop->then(drop->call);
     }
     mem_free(drop);
 }
 
-void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call)
+void fuse_drop_pages_then(struct fuse_bridge *bridge, uint64_t ino, struct fs_call *call,
+                          void (*then)(struct fs_call *call))
 {
-    struct fuse_bridge *bridge = mount->data;
     struct page_drop *drop = mem_zalloc(sizeof(*drop));
 
     drop->work = (struct env_work){.run = drop_run, .done = drop_done};
     drop->bridge = bridge;
     drop->call = call;
+    drop->then = then;
     drop->fd = bridge->drop_fd;
     drop->nodeid = fuse_to_nodeid(bridge, ino);
     bridge->drops++;
     env_uv_work_aside(bridge->uv, &drop->work);
+}
+
+void fuse_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call)
+{
+    fuse_drop_pages_then(mount->data, ino, call, lock_pages_dropped);
 }

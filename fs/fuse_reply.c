@@ -102,7 +102,8 @@ static void set_open_flags(struct bridge_call *bc)
 {
     bc->fi.keep_cache = bc->call.keep_cache;
     bc->fi.noflush = (bc->fi.flags & O_ACCMODE) == O_RDONLY; /* nothing to bring home at close */
-    bc->fi.fh = bc->call.open_flags;
+    bc->fi.fh =
+        ++bc->bridge->last_handle << 1 | ((bc->fi.flags & O_DIRECT) != 0 ? HANDLE_DIRECT : 0);
 }
 
 static void release_open(struct bridge_call *bc)
@@ -151,16 +152,12 @@ static void reply_xattr(struct bridge_call *bc)
     }
 }
 
-/* Pages of what was appended elsewhere are wrong. And with a direct write that the caller did not
- * wait for, the kernel keeps pages that were read meanwhile. */
+/* What was appended elsewhere is in wrong pages, which the kernel holds until it has the answer. */
 static void reply_write(struct bridge_call *bc)
 {
-    struct mount *mount = bc->bridge->mount;
-    const struct inode *inode = inode_find(mount, bc->call.ino);
-
     fuse_reply_write(bc->req, bc->call.data.size);
-    if (bc->call.moved || (bc->fi.flags & O_DIRECT && inode != NULL && inode->buffered_opens > 0)) {
-        fuse_drop_pages(mount, bc->call.ino, NULL);
+    if (bc->call.moved) {
+        fuse_drop_pages(bc->bridge->mount, bc->call.ino, NULL);
     }
 }
 
@@ -321,6 +318,9 @@ static void reply_success(struct bridge_call *bc)
     case FS_FALLOCATE:
     case FS_LOCK:
         fuse_reply_err(bc->req, 0);
+        return;
+    case FS_SHUTDOWN:
+        fuse_reply_ioctl(bc->req, 0, NULL, 0);
         return;
     case FS_LOCK_TEST:
         fuse_reply_test(bc);

@@ -10,11 +10,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+
+/* Behind an asynchronous direct write the kernel keeps pages that were read while it was on its
+ * way. */
+static bool makes_pages_stale(const struct bridge_call *bc)
+{
+    return bc->call.op == FS_WRITE && bc->call.error == 0 && (bc->fi.flags & O_DIRECT) != 0 &&
+           coherence_written_directly(inode_find(bc->bridge->mount, bc->call.ino));
+}
+
+static void on_pages_dropped(struct fs_call *call)
+{
+    struct bridge_call *bc = container_of(call, struct bridge_call, call);
+
+    fuse_reply_call(bc);
+    fuse_call_free(bc);
+}
 
 static void on_done(struct fs_call *call)
 {
     struct bridge_call *bc = container_of(call, struct bridge_call, call);
 
+    if (makes_pages_stale(bc)) {
+        fuse_drop_pages_then(bc->bridge, call->ino, call, on_pages_dropped);
+        return;
+    }
     bc->finished = true;
     if (call->op == FS_READDIR && call->error == 0) {
         fuse_readdir_more(bc);
@@ -27,6 +48,8 @@ static void on_done(struct fs_call *call)
 }
 
 /* ---- requests ---- */
+
+#define UID_NOT_TOLD UINT32_MAX
 
 /* Signals that do nothing by default: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. */
 #define HARMLESS_SIGNALS (1ULL << 16 | 1ULL << 17 | 1ULL << 22 | 1ULL << 27)
@@ -112,6 +135,52 @@ static struct slice groups_of(struct bridge_call *bc, const struct fuse_ctx *ctx
     return slice_make(bc->groups, 4 * (size_t)entry->count);
 }
 
+/* The user that the process itself runs as, or nobody's number. */
+static uint32_t uid_of(uint32_t pid)
+{
+    uint32_t uid = UID_NOT_TOLD;
+    char path[48], line[128];
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%u/status", pid);
+    in = fopen(path, "re");
+    if (in == NULL) {
+        return uid;
+    }
+    while (fgets(line, sizeof(line), in) != NULL) {
+        if (sscanf(line, "Uid: %*u %*u %*u %" SCNu32, &uid) == 1) {
+            break;
+        }
+    }
+    fclose(in);
+    return uid;
+}
+
+/* Does it matter for these who the caller is, beyond what the kernel has checked? */
+static bool asks_who(enum fs_op op)
+{
+    return op == FS_LISTXATTR || op == FS_FALLOCATE || op == FS_COPY_RANGE || op == FS_SHUTDOWN;
+}
+
+/*
+ * On a mount that may be idmapped, the kernel says whom a new inode is to belong to, and nothing of
+ * other callers: users are who they are by the mount that they came through, which only it knows.
+ * So it alone checks permission.
+ */
+static void set_mapped_caller(struct bridge_call *bc, const struct fuse_ctx *ctx)
+{
+    struct fs_call *call = &bc->call;
+
+    if (ctx->uid != UID_NOT_TOLD) {
+        call->who.uid = ctx->uid;
+        call->who.gid = ctx->gid;
+        call->flags |= META_SKIP_ACCESS;
+    } else if (asks_who(call->op)) {
+        call->who.uid = uid_of(bc->pid);
+        call->who.gid = UID_NOT_TOLD;
+    }
+}
+
 struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t nodeid)
 {
     struct bridge_call *bc = mem_alloc(sizeof(*bc));
@@ -126,10 +195,14 @@ struct bridge_call *fuse_call_begin(fuse_req_t req, enum fs_op op, fuse_ino_t no
     bc->call.op = op;
     bc->call.mount = bc->bridge->mount;
     bc->call.ino = fuse_to_ino(bc->bridge, nodeid);
-    bc->call.who.uid = ctx->uid;
-    bc->call.who.gid = ctx->gid;
     bc->call.who.umask = ctx->umask;
-    bc->call.who.groups = groups_of(bc, ctx);
+    if (bc->bridge->config.idmap) {
+        set_mapped_caller(bc, ctx);
+    } else {
+        bc->call.who.uid = ctx->uid;
+        bc->call.who.gid = ctx->gid;
+        bc->call.who.groups = groups_of(bc, ctx);
+    }
     bc->call.done = on_done;
     return bc;
 }
@@ -431,7 +504,8 @@ static void on_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info 
 
     bc->call.lock.owner = fi->lock_owner;
     bc->call.lock.flock = fi->flock_release != 0;
-    bc->call.open_flags = (uint32_t)fi->fh; /* as it was opened: F_SETFL may have changed them */
+    bc->call.handle = fi->fh;
+    bc->call.open_flags = fi->fh & HANDLE_DIRECT ? O_DIRECT : 0;
     fuse_call_run(bc);
 }
 
@@ -544,6 +618,7 @@ const struct fuse_lowlevel_ops fuse_request_ops = {
     .getlk = fuse_getlk,
     .setlk = fuse_setlk,
     .flock = fuse_flock,
+    .ioctl = fuse_ioctl,
     .statfs = on_statfs,
     .setxattr = fuse_setxattr,
     .getxattr = fuse_getxattr,

@@ -16,6 +16,18 @@ static bool xattr_refused(fuse_req_t req, const char *name)
     return false;
 }
 
+/* An ACL set by somebody outside of the file's group, as the kernel has found: its owner, in no
+ * group, is just that. */
+static void set_by_outsider(struct fs_call *call)
+{
+    const struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (inode != NULL) {
+        call->who.uid = inode->attr.uid;
+        call->who.gid = UINT32_MAX;
+    }
+}
+
 void fuse_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value,
                    size_t size, int flags)
 {
@@ -31,6 +43,9 @@ void fuse_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const ch
     bc->call.data = slice_make(bc->buffer, size);
     bc->call.flags |= flags & 1 ? META_NOREPLACE : 0; /* XATTR_CREATE */
     bc->call.flags |= flags & 2 ? META_REPLACE : 0;   /* XATTR_REPLACE */
+    if (bc->bridge->raw_flags & KERNEL_ACL_KILL_SGID) {
+        set_by_outsider(&bc->call);
+    }
     fuse_call_run(bc);
 }
 

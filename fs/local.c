@@ -160,7 +160,7 @@ static void send_behind(struct fs_call *call, struct meta_request request, uint6
     request.groups = copy(&at, call->who.groups);
     request.uid = call->who.uid;
     request.gid = call->who.gid;
-    request.flags |= META_CLIENT_TIME;
+    request.flags |= META_CLIENT_TIME | (call->flags & META_SKIP_ACCESS);
     request.ctime = now;
     op->call = (struct meta_call){.request = request, .done = on_sent};
     mount->local.in_flight++;

@@ -63,6 +63,9 @@ void local_note(struct fs_call *call, int status)
         }
         return;
     case FS_RENAME:
+        if (status == 0 && call->meta.reply.flags & META_UNCHANGED) {
+            return; /* two names of one file: both stay */
+        }
         if (status == 0 && !(call->flags & (META_EXCHANGE | META_WHITEOUT))) {
             note_remove(mount, call->ino, call->name);
             note_put(mount, call->ino2, call->name2, call->attr.ino);

@@ -60,8 +60,7 @@ static bool owner_holds(struct mount *mount, uint64_t ino, const struct meta_loc
     return file != NULL && lock_table_holds(&file->table, owner);
 }
 
-/* Is there anything to give up, or about to be? */
-static bool owner_has(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
+bool lock_owner_has(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
 {
     return owner_holds(mount, ino, owner) || lock_is_asked(mount, ino, owner);
 }
@@ -140,7 +139,8 @@ static void on_ask_due(struct env_timer *timer)
 
 /* ---- granted by the service ---- */
 
-/* True: the kernel has pages of another state of the file. */
+/* True: the kernel has pages of another state of the file, or an open that was told to drop them
+ * may still be about to. */
 static bool learn(struct fs_call *call, struct slice bytes)
 {
     struct mount *mount = call->mount;
@@ -152,13 +152,14 @@ static bool learn(struct fs_call *call, struct slice bytes)
     if (inode == NULL || meta_attr_decode(&attr, bytes) < 0 || attr.ino != ino) {
         return false;
     }
-    stale = inode->page_change != 0 && inode->page_change != attr.change;
+    stale = inode->page_change != 0 && (inode->page_change != attr.change || inode->pages_dropping);
     if (inode->attr.change != attr.change) {
         inode_forget_contents(inode);
     }
     inode_update(mount, inode, &attr, false);
     call->attr = inode->attr;
     inode->page_change = stale ? PAGES_UNKNOWN : inode->page_change;
+    inode->pages_dropping = inode->pages_dropping && !stale;
     return stale;
 }
 
@@ -229,8 +230,7 @@ void lock_flushed(struct fs_call *call, int status)
     give_up_now(call);
 }
 
-/* What was written under the lock is there for whoever has it next. */
-static bool must_flush(struct mount *mount, uint64_t ino)
+bool lock_must_flush(struct mount *mount, uint64_t ino)
 {
     const struct inode *inode = inode_find(mount, ino);
 
@@ -241,9 +241,9 @@ static void give_up(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
-    if (!owner_has(mount, call->ino, &call->lock)) {
+    if (!lock_owner_has(mount, call->ino, &call->lock)) {
         lock_given_up(call);
-    } else if (must_flush(mount, call->ino)) {
+    } else if (lock_must_flush(mount, call->ino)) {
         call->lock_step = LOCK_STEP_FLUSHING;
         flush_wait(call, inode_find(mount, call->ino));
     } else {
@@ -258,10 +258,12 @@ bool lock_close(struct fs_call *call)
     call->lock.type = META_LOCK_NONE;
     call->lock.from = 0;
     call->lock.to = LOCK_TO_THE_END;
-    if (call->lock_gone || !owner_has(mount, call->ino, &call->lock)) {
+    lock_forget_taken(mount, call->ino, call->lock.owner);
+    if (call->lock_gone || !lock_owner_has(mount, call->ino, &call->lock)) {
         return false;
     }
-    if (mount->locks.mode == LOCKS_BEGINNING || mount->locks.mode == LOCKS_TELLING) {
+    if (mount->locks.mode == LOCKS_BEGINNING || mount->locks.mode == LOCKS_TELLING ||
+        lock_is_unsettled(mount, call->ino, &call->lock)) {
         lock_queue(call, false);
     } else {
         give_up(call);
@@ -269,86 +271,13 @@ bool lock_close(struct fs_call *call)
     return true;
 }
 
-/* A lock that nobody waits to see given up. */
-struct lock_later {
-    struct list_node node; /* in mount.locks.later */
-    uint64_t ino;
-    struct meta_lock lock;
-};
-
-static void send_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
-{
-    if (mount->locks.mode != LOCKS_OWN) {
-        lock_send(mount, ino, lock);
-    }
-    lock_own_give_up(mount, ino, lock);
-}
-
-/* Those whose file has nothing left to commit. */
-static void give_up_later(struct mount *mount)
-{
-    list_for_each (node, &mount->locks.later) {
-        struct lock_later *later = container_of(node, struct lock_later, node);
-
-        if (must_flush(mount, later->ino)) {
-            lock_retry_soon(mount);
-            continue;
-        }
-        list_remove(node);
-        send_give_up(mount, later->ino, &later->lock);
-        mem_free(later);
-    }
-}
-
-/* All that the owner has of the file, for nobody who waits; behind what was written under it. */
-static void give_up_all(struct mount *mount, uint64_t ino, const struct meta_lock *owner)
-{
-    struct lock_later *later = mem_zalloc(sizeof(*later));
-
-    later->ino = ino;
-    later->lock = *owner;
-    later->lock.type = META_LOCK_NONE;
-    later->lock.from = 0;
-    later->lock.to = LOCK_TO_THE_END;
-    list_push_back(&mount->locks.later, &later->node);
-    if (must_flush(mount, ino)) {
-        flush_hurry(mount, inode_find(mount, ino));
-    }
-    give_up_later(mount);
-}
-
 static void on_retry(struct env_timer *timer)
 {
     struct mount *mount = container_of(timer, struct mount, locks.retry_timer);
 
-    give_up_later(mount);
+    lock_give_up_later(mount);
     lock_own_grant_all(mount);
     lock_run_queue(mount);
-}
-
-void lock_release(struct mount *mount, uint64_t ino, uint64_t owner)
-{
-    const struct meta_lock lock = {.owner = owner, .flock = true};
-
-    if (owner_has(mount, ino, &lock)) {
-        give_up_all(mount, ino, &lock);
-    }
-}
-
-void lock_file_closed(struct mount *mount, uint64_t ino)
-{
-    const struct file_locks *file = lock_file(mount, ino, false);
-    struct lock_table copy = {0};
-
-    for (size_t i = 0; file != NULL && i < file->table.count; i++) {
-        if (file->table.items[i].ticket == 0 && !lock_table_holds(&copy, &file->table.items[i])) {
-            lock_table_set(&copy, &file->table.items[i]);
-        }
-    }
-    for (size_t i = 0; i < copy.count; i++) {
-        give_up_all(mount, ino, &copy.items[i]);
-    }
-    lock_table_deinit(&copy);
 }
 
 /* ---- calls ---- */
@@ -385,6 +314,13 @@ void lock_start(struct fs_call *call)
         fs_call_finish(call, 0); /* what it waited for has its answer */
         return;
     }
+    if (call->op == FS_LOCK && !call->lock.flock && call->lock.type != META_LOCK_NONE) {
+        lock_note_taken(call);
+    }
+    if (call->op == FS_LOCK && lock_is_leaving(mount, call->ino, &call->lock)) {
+        lock_queue(call, true);
+        return;
+    }
     switch (mount->locks.mode) {
     case LOCKS_SENT:
         sent_start(call);
@@ -419,7 +355,7 @@ void lock_cancel(struct fs_call *call)
         lock_own_grant(mount, file);
     }
     if (call->op == FS_FLUSH && call->lock_step != LOCK_STEP_SENT) {
-        give_up_all(mount, call->ino, &call->lock);
+        lock_give_up_all(mount, call->ino, &call->lock);
     }
     list_remove(&call->node);
     call->lock_step = LOCK_STEP_NONE;
@@ -558,21 +494,19 @@ void lock_init(struct mount *mount)
     list_init(&mount->locks.queue);
     list_init(&mount->locks.in_line);
     list_init(&mount->locks.later);
+    list_init(&mount->locks.taken);
     mount->locks.ask_timer.fire = on_ask_due;
     mount->locks.retry_timer.fire = on_retry;
 }
 
 void lock_deinit(struct mount *mount)
 {
-    struct list_node *node;
     struct map_slot *slot;
     size_t at = 0;
 
     env_timer_stop(mount->env, &mount->locks.ask_timer);
     env_timer_stop(mount->env, &mount->locks.retry_timer);
-    while ((node = list_pop_front(&mount->locks.later)) != NULL) {
-        mem_free(container_of(node, struct lock_later, node));
-    }
+    lock_forget_later(mount);
     while ((slot = map_next(&mount->locks.files, &at)) != NULL) {
         struct file_locks *file = slot->value;
 

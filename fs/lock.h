@@ -17,6 +17,9 @@ void lock_start(struct fs_call *call);
 bool lock_close(struct fs_call *call);
 /* An open file (of that owner) goes, and its flock with it. */
 void lock_release(struct mount *mount, uint64_t ino, uint64_t owner);
+/* The same: with it go record locks that were taken through it. Mostly a FLUSH came before; but one
+ * that cannot write has none, and a lock whose owner it is itself (F_OFD_SETLK) is not in it. */
+void lock_release_handle(struct mount *mount, uint64_t ino, uint64_t handle);
 /* Nobody has the file open here any more: no lock of it can be meant to stay. */
 void lock_file_closed(struct mount *mount, uint64_t ino);
 /* What was written before a lock is given up is committed, or has failed. */

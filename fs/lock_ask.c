@@ -321,7 +321,7 @@ static void on_tested(struct meta_call *meta)
         }
         fs_call_finish(call, r);
     }
-    mem_free(op);
+    op_free(op);
 }
 
 void lock_ask_test(struct fs_call *call)
@@ -330,6 +330,31 @@ void lock_ask_test(struct fs_call *call)
 
     call->lock_step = LOCK_STEP_SENT;
     op_send(op, request_of(op, META_LOCK_TEST), on_tested);
+}
+
+/* ---- contents ---- */
+
+/* Without an answer (we are closing, the file has gone) the lock is held all the same. */
+static void on_attr(struct meta_call *meta)
+{
+    struct lock_op *op = container_of(meta, struct lock_op, meta);
+    struct fs_call *call = op_end(op);
+
+    if (meta->status == 0) {
+        lock_held(call, meta->reply.attr);
+    } else {
+        call->lock_step = LOCK_STEP_NONE;
+        fs_call_finish(call, 0);
+    }
+    mem_free(op);
+}
+
+void lock_ask_attr(struct fs_call *call)
+{
+    struct lock_op *op = op_new(call->mount, call, call->ino, &call->lock);
+
+    call->lock_step = LOCK_STEP_PAGES;
+    op_send(op, (struct meta_request){.op = META_GETATTR, .ino = call->ino}, on_attr);
 }
 
 /* ---- turns ---- */
@@ -344,7 +369,7 @@ static void on_turn(struct meta_call *meta)
         lock_note(call->mount, call->ino, &call->lock);
         lock_held(call, meta->reply.attr);
     }
-    mem_free(op);
+    op_free(op);
 }
 
 void lock_ask_turns(struct mount *mount)

@@ -29,6 +29,24 @@ void lock_retry_soon(struct mount *mount);
 /* While nobody hears us, the session may have expired, and others may have what we would grant. */
 bool lock_session_lives(const struct mount *mount);
 
+/* What was written under the lock is to be there for whoever has it next. */
+bool lock_must_flush(struct mount *mount, uint64_t ino);
+/* Is there anything to give up, or about to be? */
+bool lock_owner_has(struct mount *mount, uint64_t ino, const struct meta_lock *owner);
+
+/* ---- lock_later.c ---- */
+/* All that the owner has of the file, for nobody who waits; behind what was written under it. */
+void lock_give_up_all(struct mount *mount, uint64_t ino, const struct meta_lock *owner);
+/* Those whose file has nothing left to commit. */
+void lock_give_up_later(struct mount *mount);
+/* Is something of that owner still to be given up? Numbers of owners are used again: what it asks
+ * for now must come behind that. */
+bool lock_is_leaving(const struct mount *mount, uint64_t ino, const struct meta_lock *owner);
+/* A record lock is asked for: it goes with that open file at the latest. */
+void lock_note_taken(const struct fs_call *call);
+void lock_forget_taken(struct mount *mount, uint64_t ino, uint64_t owner);
+void lock_forget_later(struct mount *mount);
+
 /* ---- lock_own.c ---- */
 void lock_own_start(struct fs_call *call);
 void lock_own_test(struct fs_call *call);
@@ -43,6 +61,8 @@ void lock_ask(struct fs_call *call);
 /* The same for nobody: what is given up, or put back. */
 void lock_send(struct mount *mount, uint64_t ino, const struct meta_lock *lock);
 void lock_ask_test(struct fs_call *call);
+/* The lock is granted here; what the file is now comes from the service. Finishes the call. */
+void lock_ask_attr(struct fs_call *call);
 /* The answer does not matter any more. */
 void lock_forget_question(struct fs_call *call);
 /* Nobody waits for the answer any more: what it grants is given back. */

@@ -2,6 +2,7 @@
  * Locks that this mount grants itself, while it is alone: the tables of lock_internal.h hold who
  * waits here, too, by tickets of our own.
  */
+#include "fs/coherence.h"
 #include "fs/lock_internal.h"
 
 #include "meta/limits.h"
@@ -57,6 +58,20 @@ static void on_granted(void *data, const struct meta_lock *lock)
     }
 }
 
+/* What was known of the file before we were alone may be old: others had locks of it then. */
+static void own_held(struct fs_call *call)
+{
+    const struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (call->lock.type != META_LOCK_NONE && inode != NULL &&
+        !coherence_trusts(call->mount, inode)) {
+        lock_ask_attr(call);
+        return;
+    }
+    call->lock_step = LOCK_STEP_NONE;
+    fs_call_finish(call, 0);
+}
+
 /* Whose turn has come by what has changed. */
 void lock_own_grant(struct mount *mount, struct file_locks *file)
 {
@@ -71,10 +86,7 @@ void lock_own_grant(struct mount *mount, struct file_locks *file)
     }
     lock_file_put(mount, file);
     while ((node = list_pop_front(&grants.calls)) != NULL) {
-        struct fs_call *call = container_of(node, struct fs_call, node);
-
-        call->lock_step = LOCK_STEP_NONE;
-        fs_call_finish(call, 0);
+        own_held(container_of(node, struct fs_call, node));
     }
 }
 
@@ -114,6 +126,10 @@ void lock_own_start(struct fs_call *call)
         return;
     }
     lock_own_grant(mount, file);
+    if (r == 0) {
+        own_held(call);
+        return;
+    }
     call->lock_step = LOCK_STEP_NONE;
     fs_call_finish(call, r);
 }

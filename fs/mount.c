@@ -8,6 +8,7 @@
 #include "fs/local.h"
 #include "fs/lock.h"
 #include "fs/settle.h"
+#include "fs/shutdown.h"
 
 #include <errno.h>
 
@@ -145,6 +146,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     settle_init(mount);
     local_init(mount);
     lock_init(mount);
+    shutdown_init(mount);
     coherence_init(mount);
     ahead_init(mount);
     list_init(&mount->contents);

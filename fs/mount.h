@@ -69,6 +69,7 @@ struct mount {
         struct list in_line; /* calls with a ticket */
         unsigned syncing;    /* TELLING: files whose data is being committed first */
         struct list later;   /* of struct lock_later: given up when what was written is committed */
+        struct list taken;   /* of struct lock_taken: record locks, by the open file */
         uint64_t next_ticket;   /* OWN */
         uint64_t refused_epoch; /* while which we are not let to decide; 0: when not alone */
         void (*told)(struct mount *mount);
@@ -88,6 +89,10 @@ struct mount {
         struct env_timer timer;
         void (*done)(struct mount *mount); /* of settle_all */
     } settle;
+    struct shutdown_state {
+        bool down;
+        struct list waiters; /* calls that wait for what was written to be committed */
+    } shutdown;
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */

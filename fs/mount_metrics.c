@@ -10,11 +10,11 @@ METRICS_IMPLEMENT(mount_metrics, "mount", MOUNT_METRICS)
 const char *fs_op_name(unsigned op)
 {
     static const char *const names[] = {
-        "lookup",    "getattr", "setattr",    "readlink",  "create",   "mkdir",
-        "mknod",     "symlink", "link",       "unlink",    "rmdir",    "rename",
-        "open",      "read",    "write",      "flush",     "release",  "fsync",
-        "readdir",   "statfs",  "getxattr",   "listxattr", "setxattr", "removexattr",
-        "fallocate", "seek",    "copy_range", "tmpfile",   "lock",     "lock_test"};
+        "lookup",    "getattr",   "setattr",     "readlink",  "create",  "mkdir",      "mknod",
+        "symlink",   "link",      "unlink",      "rmdir",     "rename",  "open",       "read",
+        "write",     "flush",     "release",     "fsync",     "readdir", "statfs",     "getxattr",
+        "listxattr", "setxattr",  "removexattr", "fallocate", "seek",    "copy_range", "tmpfile",
+        "lock",      "lock_test", "shutdown"};
 
     _Static_assert(ARRAY_SIZE(names) == FS_OP_COUNT, "a name for each enum fs_op");
     return op < ARRAY_SIZE(names) ? names[op] : "?";
@@ -100,6 +100,7 @@ void mount_describe(const struct mount *mount, struct buf *out)
 
     buf_printf(out, "mount %s session=%" PRIu64 " alone=%s\n",
                mount->closing                ? "closing"
+               : mount->shutdown.down        ? "shut down"
                : !mount->started             ? "starting"
                : meta->session == 0          ? "without a session"
                : now >= meta->lease_until_ns ? "waiting for the metadata service"

@@ -3,7 +3,7 @@
 #include "base/metrics.h"
 #include "fs/call.h"
 
-#define FS_OP_COUNT (FS_LOCK_TEST + 1)
+#define FS_OP_COUNT (FS_SHUTDOWN + 1)
 
 const char *fs_op_name(unsigned op);
 

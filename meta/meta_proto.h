@@ -108,8 +108,10 @@ enum meta_flag {
     META_WHITEOUT = 16384, /* RENAME: leaves a whiteout, character device 0:0, behind */
     META_REPLACE = 16,     /* XATTR_REPLACE */
     META_STILL_OPEN = 32,  /* UNLINK, RENAME over: this session has the victim open */
-    META_SKIP_ACCESS = 64, /* the handle was opened with the right: no permission check (COMMIT,
-                              SETATTR of size through a descriptor) */
+    META_SKIP_ACCESS = 64, /* no permission check: the handle was opened with the right (COMMIT,
+                              SETATTR of size through a descriptor), or only the kernel knows what
+                              the caller may do in directories (what makes inodes, by way of an
+                              idmapped mount) */
     META_SOLE_SESSION =
         128, /* stamp: no other session exists; an orphan not STILL_OPEN goes at once */
     META_OPEN_READ = 256,    /* GETATTR at open: check read permission */

@@ -132,7 +132,7 @@ int may_change_dir(struct ns *ns, const struct inode *dir)
 int may_remove(const struct meta_request *request, const struct inode *dir,
                const struct inode *victim)
 {
-    bool sticky = (dir->r.mode & S_ISVTX) != 0;
+    bool sticky = (dir->r.mode & S_ISVTX) != 0 && (request->flags & META_SKIP_ACCESS) == 0;
 
     return sticky && !is_owner(request, victim) && !is_owner(request, dir) ? -EPERM : 0;
 }

@@ -162,6 +162,18 @@ def case_ranges(dir1, dir2):
     b.end()
 
 
+def case_close_reader(dir1, dir2):
+    """The kernel tells of no close of a descriptor that cannot write; others have the file open."""
+    a, b = two(dir1, dir2, "reader")
+    fd = os.open(os.path.join(dir1, "reader"), os.O_RDONLY)
+    fcntl.lockf(fd, fcntl.LOCK_SH)
+    check("a reader's lock", b.do("lock", "w", 0, 0) == AGAIN)
+    os.close(fd)
+    check("is gone when it has closed the file", b.do("wait", "w", 0, 0) == "0")
+    a.end()
+    b.end()
+
+
 def case_close(dir1, dir2):
     a, b = two(dir1, dir2, "close")
     a.do("open", "b")
@@ -262,6 +274,7 @@ def case_append(dir1, dir2):
 def cases(dir1, dir2):
     case_ranges(dir1, dir2)
     case_close(dir1, dir2)
+    case_close_reader(dir1, dir2)
     case_waiting(dir1, dir2)
     case_deadlock(dir1, dir2)
     case_flock(dir1, dir2)

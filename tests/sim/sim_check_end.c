@@ -7,7 +7,9 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "cli/fsck_check.h"
+#include "fs/mount.h"
 #include "meta/kv.h"
+#include "meta/record.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -235,6 +237,35 @@ static uint64_t fsck_once(bool final)
     return missing;
 }
 
+/* ---- locks ---- */
+
+static bool has_record(const struct meta_server *server, struct record_key from)
+{
+    struct slice key, value;
+
+    return kv_seek(server->ns.kv, record_slice(&from), &key, &value) &&
+           record_key_is(key, (char)from.bytes[0]);
+}
+
+/* All files are closed: nobody has a lock, or waits for one, here or there. */
+static bool no_locks(void)
+{
+    const struct meta_server *leader = cluster_leader();
+
+    for (unsigned i = 0; i < world->client_count; i++) {
+        const struct mount *mount = world->clients[i].mount;
+
+        if (mount != NULL &&
+            (mount->locks.files.count != 0 || !list_empty(&mount->locks.queue) ||
+             !list_empty(&mount->locks.in_line) || !list_empty(&mount->locks.later))) {
+            return false;
+        }
+    }
+    return leader != NULL && !has_record(leader, record_key_locks(0)) &&
+           !has_record(leader, record_key_locked(0, 0)) &&
+           !has_record(leader, record_key_lock_wait(0, 0, 0));
+}
+
 /* ---- all ---- */
 
 static bool client_ready(void)
@@ -255,6 +286,7 @@ void check_end(void)
     world->stopping = true;
     world_run_until(programs_ended, SIM_ALIVE_NS + 10 * NS_PER_S, "alive: a program does not end");
     world_run_until(members_ended, 2 * SIM_ALIVE_NS, "alive: the metadata group does not change");
+    world_run_until(no_locks, SIM_ALIVE_NS, "locks: one is left that nobody has");
     clients_close();
     client_start(SIM_CLIENTS_MAX);
     world_run_until(client_ready, SIM_ALIVE_NS, "alive: a new mount does not start");

@@ -46,6 +46,10 @@ void cluster_draw(void)
     world->meta_count = rng_percent(&world->rng, 70) ? 3 : 5;
     world->chunk_count = (unsigned)draw(3, SIM_CHUNKS_MAX);
     world->client_count = (unsigned)draw(1, SIM_CLIENTS_MAX);
+    if (world->options.small) {
+        world->meta_count = world->chunk_count = 3;
+        world->client_count = 1;
+    }
     world->write_quorum = 2;
     /* The others join one after the other: at once, or in the middle of the trouble. */
     world->map_servers = (unsigned)draw(CHUNK_REPLICAS, world->chunk_count);
@@ -243,6 +247,7 @@ static void open_client(void *data)
     memcpy(config.identity.cluster_uuid, cluster_uuid, 16);
     client->mount->ready = on_ready;
     client->mount->caches_lost = on_caches_lost;
+    client->mount->drop_pages = kernel_drop_pages;
     client->mount->closed = on_closed;
     client->mount->data = client;
     mount_start(client->mount, sim_env(world->sim, client->node), &config);
@@ -271,6 +276,7 @@ static void forget_client(struct client *client)
     programs_drop(client);
     kernel_free(client->kernel);
     data_client_gone(client);
+    locks_client_gone(client);
     witness_client_gone(client);
     client->kernel = NULL;
     client->mount = NULL;

@@ -46,9 +46,17 @@ static struct written *written_of(const struct client *client, uint64_t ino)
     return written;
 }
 
+uint64_t data_coming_tag(const struct client *client)
+{
+    return (uint64_t)client->incarnation << MODEL_TAG_BITS | (client->next_tag + 1);
+}
+
 uint64_t data_next_tag(struct client *client)
 {
-    return (uint64_t)client->incarnation << MODEL_TAG_BITS | ++client->next_tag;
+    uint64_t tag = data_coming_tag(client);
+
+    client->next_tag++;
+    return tag;
 }
 
 bool data_pending(const struct client *client, uint64_t ino)
@@ -230,7 +238,7 @@ static void check_cell(const struct client *client, const struct data_read *read
     if (tag != 0 && tag >> MODEL_TAG_BITS == client->incarnation && (uint32_t)tag == own) {
         return;
     }
-    if (own != 0 && committed < own && !world->lossy) {
+    if (own != 0 && committed < own && !world->lossy && !locks_may_be_lost(client, read->ino)) {
         bad_cell(client, read, cell, tag, "not what it has written");
     }
     if (inode == NULL ? tag != 0 : !model_was(inode, cell, tag, read->floor)) {

@@ -40,6 +40,9 @@ static void on_done(struct fs_call *call)
             local_note_entries(call->mount, inode, call->meta.request.offset, call->out, call->end);
         }
     }
+    if (call->op == FS_LOCK && call->error == 0) {
+        waiting->lock_session = locks_granted(waiting->kernel->client, call->ino, &call->lock);
+    }
     process_ready(waiting->process);
 }
 
@@ -63,7 +66,7 @@ static void interrupt(struct waiting *waiting)
 /* The client's node code runs between two events, as everything of a node does. */
 int ask(struct waiting *waiting, struct kernel *kernel)
 {
-    bool interrupts = !world->healed && rng_percent(&world->rng, 1);
+    bool interrupts = !world->healed && rng_percent(&world->rng, waiting->call.lock_wait ? 10 : 1);
 
     waiting->kernel = kernel;
     waiting->process = process_self();
@@ -79,7 +82,11 @@ int ask(struct waiting *waiting, struct kernel *kernel)
         }
     }
     while (!waiting->done) {
-        process_wait();
+        if (waiting->dropping) {
+            drop_pages(waiting);
+        } else {
+            process_wait();
+        }
     }
     kernel->client->returning--;
     witness_returned(waiting->call.meta.reply.index);

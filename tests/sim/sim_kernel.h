@@ -9,12 +9,17 @@
  */
 #include "tests/sim/sim_world.h"
 
+struct fs_call;
 struct knode;
 
 struct kfile {
     struct knode *node;
     bool writable;
-    uint64_t floor; /* of the log, when it was opened */
+    uint64_t floor;   /* of the log, when it was opened, or a lock of it was taken */
+    uint64_t handle;  /* its number: they count from 1 */
+    uint64_t address; /* the owner of its flock: the next file may have the same */
+    bool flocked;
+    uint64_t lock_session; /* of the last lock that was taken through it */
 };
 
 struct kernel *kernel_new(struct client *client);
@@ -22,6 +27,8 @@ struct kernel *kernel_new(struct client *client);
 void kernel_free(struct kernel *kernel);
 /* The mount says that names and attributes are stale. */
 void kernel_caches_lost(struct kernel *kernel);
+/* mount.drop_pages */
+void kernel_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call);
 /* Gives cached names and nodes back to the mount, as memory pressure does. */
 void kernel_shrink(struct kernel *kernel);
 
@@ -57,6 +64,13 @@ int64_t k_copy_range(struct kernel *kernel, struct kfile *from, uint64_t offset,
                      uint64_t offset2, uint64_t size);
 /* whence: META_SEEK_*. */
 int64_t k_seek(struct kernel *kernel, struct knode *node, uint64_t offset, uint32_t whence);
+/* fcntl(F_SETLK, F_SETLKW): the record lock [from, to] becomes META_LOCK_*. */
+int k_lock(struct kernel *kernel, struct kfile *file, uint8_t type, uint64_t from, uint64_t to,
+           bool wait);
+int k_flock(struct kernel *kernel, struct kfile *file, uint8_t type, bool wait);
+/* fcntl(F_GETLK) */
+int k_lock_test(struct kernel *kernel, struct kfile *file, uint8_t type, uint64_t from,
+                uint64_t to);
 /* O_TMPFILE, to read and write. */
 int k_tmpfile(struct kernel *kernel, struct knode *dir, struct kfile *out_file);
 int k_statfs(struct kernel *kernel);

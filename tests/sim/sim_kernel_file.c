@@ -152,7 +152,7 @@ int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t 
     }
     if (r == 0) {
         node->opens++;
-        *out_file = (struct kfile){node, (flags & O_ACCMODE) != O_RDONLY, floor};
+        *out_file = open_file(kernel, node, (flags & O_ACCMODE) != O_RDONLY, floor);
     } else if (node != NULL) {
         k_put(kernel, node);
     }
@@ -161,15 +161,10 @@ int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t 
 
 int k_close(struct kernel *kernel, struct kfile *file)
 {
-    struct waiting flush = {.call = {.op = FS_FLUSH, .ino = file->node->ino}};
-    struct waiting release = {.call = {.op = FS_RELEASE, .ino = file->node->ino}};
-    int r = file->writable ? ask(&flush, kernel) : 0;
+    int r = flush_file(kernel, file);
 
     data_error(kernel->client, file->node->ino, r);
-
-    (void)ask(&release, kernel);
-    buf_deinit(&flush.out);
-    buf_deinit(&release.out);
+    release_file(kernel, file);
     file->node->opens--;
     k_put(kernel, file->node);
     file->node = NULL;
@@ -322,7 +317,8 @@ int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint6
     }
     if (r == 0) {
         data_read_end(kernel->client, &read, offset, buf_slice(&bytes));
-    } else if (r == -EIO) { /* of two durable copies one is good: a mount waits for it */
+    } else if (r == -EIO && !locks_may_be_lost(kernel->client, node->ino)) {
+        /* of two durable copies one is good: a mount waits for it */
         violation("durable: inode %" PRIu64 " cannot be read at %" PRIu64 "+%" PRIu64, node->ino,
                   offset, size);
     }

@@ -1,6 +1,6 @@
 #pragma once
-/* sim_kernel_internal: what sim_kernel.c (calls, nodes, names), sim_kernel_lock.c and
- * sim_kernel_file.c (contents) share. */
+/* sim_kernel_internal: what sim_kernel.c (calls, nodes, names), sim_kernel_lock.c,
+ * sim_kernel_advisory.c (locks of programs) and sim_kernel_file.c (contents) share. */
 #include "fs/call.h"
 #include "tests/sim/sim_kernel.h"
 
@@ -36,7 +36,9 @@ struct kernel {
     struct map nodes;   /* ino -> struct knode */
     struct map entries; /* {dir, hash of name} -> struct kdentry */
     uint64_t epoch;
-    uint64_t version; /* counts local changes of attributes */
+    uint64_t version;   /* counts local changes of attributes */
+    uint64_t addresses; /* of open files, a bit each */
+    uint64_t last_handle;
 };
 
 struct waiting {
@@ -48,6 +50,8 @@ struct waiting {
     uint64_t epoch, version; /* the kernel's, when it began */
     uint64_t timeout_ns;     /* the mount's word about names and attributes */
     struct buf pages;        /* OPEN: contents pushed along */
+    bool dropping;           /* LOCK: the mount wants the pages dropped */
+    uint64_t lock_session;   /* LOCK: of the grant; 0 = it had ended already */
 };
 
 /* Sends the call and waits; 0 or a negative errno. */
@@ -73,6 +77,13 @@ void node_unlock_shared(struct knode *node);
  * NULL. */
 void nodes_lock(struct knode *nodes[LOCKS_MAX]);
 void nodes_unlock(struct knode *nodes[LOCKS_MAX]);
+
+/* ---- sim_kernel_advisory.c ---- */
+void drop_pages(struct waiting *waiting);
+struct kfile open_file(struct kernel *kernel, struct knode *node, bool writable, uint64_t floor);
+/* What close(2) of the descriptor does; and what follows the last one of the open file. */
+int flush_file(struct kernel *kernel, const struct kfile *file);
+void release_file(struct kernel *kernel, const struct kfile *file);
 
 /* ---- sim_kernel_file.c ---- */
 void pages_drop(struct knode *node, uint64_t from);

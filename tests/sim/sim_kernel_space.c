@@ -81,7 +81,7 @@ int k_tmpfile(struct kernel *kernel, struct knode *dir, struct kfile *out_file)
         struct knode *node = node_known(kernel, &waiting);
 
         node->opens++;
-        *out_file = (struct kfile){node, true, floor};
+        *out_file = open_file(kernel, node, /* writable= */ true, floor);
     }
     buf_deinit(&waiting.out);
     return r;

@@ -520,6 +520,10 @@ static struct model_answer run(struct model *model, const struct meta_request *r
         return do_commit(model, request, reply);
     case META_SETTLE:
         return do_settle(model, request, reply);
+    case META_LOCK: /* what it says of the file; who gets it: sim_lock.c */
+        return reply->error == 0 && request->mode != META_LOCK_NONE
+                   ? with_attr(model_inode(model, request->ino))
+                   : (struct model_answer){.error = (int)reply->error};
     case META_SESSION_OPEN:
         return session_open(model, reply);
     case META_SESSION_CLOSE:
@@ -538,7 +542,8 @@ static struct model_answer run(struct model *model, const struct meta_request *r
 static bool is_sequenced(unsigned op)
 {
     return (op >= META_SETATTR && op <= META_COMMIT) || op == META_RESERVE_INOS ||
-           op == META_SETTLE || op == META_FALLOCATE || op == META_COPY_RANGE || op == META_TMPFILE;
+           op == META_SETTLE || op == META_FALLOCATE || op == META_COPY_RANGE ||
+           op == META_TMPFILE || op == META_LOCK || op == META_LOCK_CANCEL || op == META_LOCK_LOCAL;
 }
 
 /* Executed before: the same answer, no effect. */

@@ -251,6 +251,10 @@ static void trace_applied(const struct meta_request *request, const struct meta_
     if (request->op == META_COMMIT) {
         trace_commit(request, reply);
     }
+    if (request->op == META_LOCK) {
+        trace("    lock type %u [%" PRIu64 ", %" PRIu64 "] -> %s", request->mode, request->offset,
+              request->offset2, reply->value == 0 ? "it is so" : "in line");
+    }
 }
 
 /* Which client opened this session? */
@@ -308,6 +312,9 @@ const struct meta_reply *__wrap_ns_apply(struct ns *ns, const struct meta_reques
     compare(request, reply, &answer, index);
     if (request->op == META_SESSION_OPEN) {
         note_session(request, reply);
+    }
+    if (request->op == META_SESSION_CLOSE || request->op == META_SESSION_EXPIRE) {
+        locks_session_ended(request->op == META_SESSION_CLOSE ? request->session : request->ino);
     }
     if (request->op == META_CLUSTER_MAP && reply->error == 0) {
         count_settled(request);
@@ -436,7 +443,8 @@ static bool is_asked(const struct meta_call *call)
     unsigned op = call->request.op;
 
     return meta_op_mutates(op) && !is_promise(call) && op != META_COMMIT &&
-           op != META_RESERVE_INOS && op != META_SETTLE;
+           op != META_RESERVE_INOS && op != META_SETTLE && op != META_LOCK &&
+           op != META_LOCK_CANCEL && op != META_LOCK_LOCAL;
 }
 
 bool witness_asking(const struct client *client)

@@ -25,6 +25,7 @@ struct sim_options {
     uint64_t seed;
     uint64_t minutes; /* of trouble; 0 = drawn */
     bool trace;
+    bool small; /* the smallest topology */
 };
 
 /* A machine for a metadata server. */
@@ -60,7 +61,8 @@ struct client {
 /* clang-format off */
 #define SIM_WORK(X)                                                                                \
     X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
-    X(promises) X(promises_kept) X(cached_names) X(cached_attrs) X(pushed_pages)
+    X(promises) X(promises_kept) X(cached_names) X(cached_attrs) X(pushed_pages)                   \
+    X(locks_granted) X(guarded_reads)
 
 /* Trouble that was met, and what got over it: required not to be zero over the listed seeds. */
 #define SIM_TROUBLE(X)                                                                             \
@@ -70,7 +72,8 @@ struct client {
     X(read_errors) X(write_errors) X(sync_errors) X(died) X(full_disks) X(no_space)                \
     X(torn_files) X(lost_names) X(rot) X(lost_writes) X(misdirected_writes) X(wipes) X(repairs)    \
     X(hints) X(joins) X(owners_settled) X(meta_replaced) X(meta_added) X(meta_removed)             \
-    X(transfers) X(buggified) X(allocations) X(copies) X(seeks) X(tmpfiles_linked)
+    X(transfers) X(buggified) X(allocations) X(copies) X(seeks) X(tmpfiles_linked)                 \
+    X(lock_waits) X(lock_refusals) X(deadlocks) X(lock_refreshes) X(locks_lost)
 
 #define SIM_COUNTS(X) SIM_WORK(X) SIM_TROUBLE(X)
 /* clang-format on */
@@ -172,6 +175,10 @@ void workload_space(struct program *program, struct kfile *file);
 /* Now and then: a file that has no name, and may get one. */
 void workload_tmpfile(struct program *program, struct knode *dir);
 
+/* ---- sim_workload_lock.c ---- */
+/* Now and then: takes locks, of files below the directory or of those that all lock. */
+void workload_locks(struct program *program, struct knode *dir);
+
 /* ---- sim_faults.c ---- */
 void faults_draw(void);
 void faults_run(void);
@@ -238,6 +245,8 @@ struct data_read {
     uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
+/* What that is going to be. */
+uint64_t data_coming_tag(const struct client *client);
 /* Has it written what is not committed? */
 bool data_pending(const struct client *client, uint64_t ino);
 /* Around each write and truncate: a read beside it may see either. */
@@ -258,6 +267,31 @@ struct data_read data_read_begin(const struct client *client, uint64_t ino, uint
 void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
                    struct slice bytes);
 void data_client_gone(struct client *client);
+
+/* ---- sim_lock.c: advisory locks, by what programs were told ---- */
+/* The call begins: it may give up what it would change. */
+void locks_asked(const struct client *client, uint64_t ino, const struct meta_lock *lock);
+/* The kernel is told that it is so. Returns the session that it rests on; 0: that has ended. */
+uint64_t locks_granted(const struct client *client, uint64_t ino, const struct meta_lock *lock);
+/* All that the owner has of the file goes from now on. */
+void locks_closed(const struct client *client, uint64_t ino, uint64_t owner, bool flock);
+/* What rested on the session may have gone to others. */
+void locks_session_ended(uint64_t session);
+void locks_client_gone(const struct client *client);
+/* Is what rests on the session still there, by the log? */
+bool locks_kept(uint64_t session);
+/* May the file be fenced on this client, because locks of it went with a session? */
+bool locks_may_be_lost(const struct client *client, uint64_t ino);
+/* Around a question whose answer was that nobody is in the way. */
+uint64_t locks_test_begin(void);
+void locks_test_free(const struct client *client, uint64_t ino, const struct meta_lock *lock,
+                     uint64_t begun);
+/* Cells that are written under locks only. Read, under a lock that is kept: */
+void guarded_read(const struct client *client, uint64_t ino, uint64_t cell, uint64_t tag);
+/* From now on it may be this, or what it was. */
+void guarded_writing(uint64_t ino, uint64_t cell, uint64_t tag);
+/* It is this, by what the program was told. */
+void guarded_written(uint64_t ino, uint64_t cell, uint64_t tag);
 
 /* ---- sim_buggify.c: marks of rare paths; `hits` by number ---- */
 #define SIM_MARKS_MAX 256

@@ -316,6 +316,40 @@ static void test_rights(void **state)
     teardown(&f);
 }
 
+/* What makes an inode by way of an idmapped mount: the kernel has checked the directory, and knows
+ * more of the caller than the request says. What is no directory is checked as ever. */
+static void test_skip_access(void **state)
+{
+    struct meta_request create = {.op = META_CREATE, .uid = 5, .gid = 5, .mode = 02771};
+    struct meta_attr attr = {0};
+    struct fixture f;
+    uint64_t dir;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_MKDIR, "root", 02700, &dir), 0);
+    create.ino = dir;
+    create.name = slice_text("x");
+    assert_int_equal(apply(&f, create), -EACCES);
+    create.flags = META_SKIP_ACCESS;
+    assert_int_equal(apply(&f, create), 0);
+    assert_int_equal(meta_attr_decode(&attr, f.reply->attr), 0);
+    assert_int_equal(attr.uid, 5);
+    assert_int_equal(attr.mode & 07777, 02771); /* the kernel has cleared what is to be cleared */
+    create.uid = 6;
+    create.flags |= META_OPEN_READ;
+    assert_int_equal(apply(&f, create), -EACCES); /* it is there, and somebody else's */
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_MKNOD,
+                                                     .flags = META_SKIP_ACCESS,
+                                                     .uid = 5,
+                                                     .ino = dir,
+                                                     .name = slice_text("device"),
+                                                     .mode = S_IFBLK | 0600,
+                                                     .rdev = 7}),
+                     0);
+    teardown(&f);
+}
+
 static void test_sticky(void **state)
 {
     struct fixture f;
@@ -583,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_rights),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_skip_access),
         cmocka_unit_test(test_sticky),
         cmocka_unit_test(test_delete_queue_of_any_number),
         cmocka_unit_test(test_reserved_inos),
