@@ -25,7 +25,8 @@ def fill(d, step=1 << 20):
 @case(needs="full")
 def no_space(d):
     """write says ENOSPC itself once the disks are full; what was synced is there; unlink works; then room again"""
-    put(d + "/precious", b"p" * 100000)
+    wait_for_room(d)
+    put_synced(d + "/precious", b"p" * 100000)
     os.mkdir(d + "/dir")
     fd, size = fill(d)
     fails(errno.ENOSPC, write_much, fd)
@@ -49,25 +50,40 @@ def write_much(fd):
         os.write(fd, os.urandom(1 << 20))
 
 
+def put_synced(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        assert os.write(fd, data) == len(data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def has_room(d):
+    if os.statvfs(d).f_bavail * os.statvfs(d).f_frsize < 40 << 20:
+        return False
+    try:
+        put_synced(d + "/room", os.urandom(1 << 20))
+        return True
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, errno.errorcode[e.errno]
+        return False
+    finally:
+        os.unlink(d + "/room")
+
+
 def wait_for_room(d):
-    """The space of removed files comes back when the chunk servers have cleaned up."""
+    """The space of removed files comes back when the chunk servers have cleaned up and looked at their disks."""
     end = time.monotonic() + 60
-    while True:
-        try:
-            fd = os.open(d + "/again", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.write(fd, os.urandom(1 << 20))
-            os.fsync(fd)
-            os.close(fd)
-            os.unlink(d + "/again")
-            return
-        except OSError as e:
-            assert e.errno == errno.ENOSPC and time.monotonic() < end, e
-            time.sleep(0.1)
+    while not has_room(d):
+        assert time.monotonic() < end, os.statvfs(d)
+        time.sleep(0.1)
 
 
 @case(needs="full")
 def allocated_space(d):
     """fallocate of more than is free is ENOSPC and changes nothing; what it gave is taken off the rest"""
+    wait_for_room(d)
     free = os.statvfs(d).f_bavail * os.statvfs(d).f_frsize
     fd = os.open(d + "/f", os.O_RDWR | os.O_CREAT)
     fails(errno.ENOSPC, allocate, fd, 0, 0, free * 2)
@@ -82,7 +98,8 @@ def allocated_space(d):
 @case(needs="full")
 def no_space_for_others(d):
     """on full disks a synchronous write and msync say ENOSPC; small files and shared copies need no space"""
-    put(d + "/shared", b"s" * 300000)
+    wait_for_room(d)
+    put_synced(d + "/shared", b"s" * 300000)
     fd, _ = fill(d)
     synchronous = os.open(d + "/sync", os.O_WRONLY | os.O_CREAT | os.O_DSYNC)
     fails(errno.ENOSPC, os.write, synchronous, os.urandom(1 << 20))
