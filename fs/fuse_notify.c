@@ -79,6 +79,20 @@ bool fuse_push_pages(struct fuse_bridge *bridge, fuse_ino_t nodeid, struct slice
 
 /* ---- pages that are dropped ---- */
 
+/* By way of a byte at its end, in a page that has to be dropped then. An answer to GETATTR is not
+ * enough: the kernel does not take it when a drop comes in between, and reads to the old end. */
+static void tell_size(int fd, fuse_ino_t nodeid, uint64_t size)
+{
+    struct kernel_notify_store store = {.nodeid = nodeid, .offset = size - 1, .size = 1};
+    struct kernel_out_header header = {.len = (uint32_t)(sizeof(header) + sizeof(store) + 1),
+                                       .error = KERNEL_NOTIFY_STORE};
+    uint8_t byte = 0;
+    struct iovec parts[] = {{&header, sizeof(header)}, {&store, sizeof(store)}, {&byte, 1}};
+    ssize_t written = writev(fd, parts, ARRAY_SIZE(parts));
+
+    (void)written; /* not known there any more: nothing to tell */
+}
+
 /* It may still run when the bridge is gone. */
 struct page_drop {
     struct env_work work;
@@ -87,12 +101,16 @@ struct page_drop {
     void (*then)(struct fs_call *call);
     int fd;
     fuse_ino_t nodeid;
+    uint64_t size; /* the kernel learns that the file is at least so large */
 };
 
 static void drop_run(struct env_work *work)
 {
     const struct page_drop *drop = container_of(work, struct page_drop, work);
 
+    if (drop->size != 0) {
+        tell_size(drop->fd, drop->nodeid, drop->size);
+    }
     (void)invalidate(drop->fd, drop->nodeid, 0); /* no log from here: this is not the loop */
 }
 
@@ -118,6 +136,7 @@ void fuse_drop_pages_then(struct fuse_bridge *bridge, uint64_t ino, struct fs_ca
     drop->then = then;
     drop->fd = bridge->drop_fd;
     drop->nodeid = fuse_to_nodeid(bridge, ino);
+    drop->size = call != NULL && call->op == FS_LOCK ? call->attr.size : 0;
     bridge->drops++;
     env_uv_work_aside(bridge->uv, &drop->work);
 }

@@ -107,8 +107,8 @@ struct mount {
     uint64_t no_space_ns;   /* when it did */
     void (*ready)(struct mount *mount, int status); /* root found, or why not */
     void (*caches_lost)(struct mount *mount); /* the kernel's names and attributes are stale now */
-    /* Drop the pages that the kernel has of the file; lock_pages_dropped(call) follows, if there is
-     * a call. NULL: it has none. */
+    /* Drop the pages that the kernel has of the file, and with a lock tell it the size;
+     * lock_pages_dropped(call) follows, if there is a call. NULL: it has none. */
     void (*drop_pages)(struct mount *mount, uint64_t ino, struct fs_call *call);
     void (*closed)(struct mount *mount);
     void *data;

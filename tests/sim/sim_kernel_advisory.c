@@ -59,6 +59,7 @@ void drop_pages(struct waiting *waiting)
     struct knode *node = map_get(&kernel->nodes, map_u64(waiting->call.ino));
 
     waiting->dropping = false;
+    node->attr.size = max_u64(node->attr.size, waiting->call.attr.size);
     pages_invalidate(node);
     node_forget_attr(kernel, node);
     world->counts.lock_refreshes++;
