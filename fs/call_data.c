@@ -88,7 +88,8 @@ void fs_call_truncate_next(struct inode *inode)
         return;
     }
     call = container_of(node, struct fs_call, node);
-    if ((fs_call_needs_clean(call) || inode->dirty_floats) && inode->dirty.count != 0) {
+    if ((fs_call_needs_clean(call) || (inode->dirty_floats && call->set.size != 0)) &&
+        inode->dirty.count != 0) {
         list_push_front(&inode->truncate_waiters, &call->node);
         flush_hurry(call->mount, inode);
         return; /* the end of the round comes here again */

@@ -128,8 +128,8 @@ void fs_call_flushed(struct fs_call *call, int status)
         lock_flushed(call, status);
     } else if (status == 0 && (call->op == FS_SEEK || call->op == FS_COPY_RANGE)) {
         start_clean(call);
-    } else if (status == 0 && call->op == FS_WRITE && !call->written) {
-        fs_call_start(call);
+    } else if (call->op == FS_WRITE && !call->written) {
+        fs_call_start(call); /* an error is not of its bytes */
     } else {
         fs_call_finish(call, status);
     }

@@ -36,7 +36,8 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32
     bool keep;
 
     inode->pages_dropping = inode->pages_dropping && inode->opens > 1;
-    keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode))) &&
+    keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode) &&
+                     inode->page_change != PAGES_UNKNOWN)) &&
            !inode->pages_dropping;
     inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
     if (may_hold || (open_flags & O_DIRECT) == 0) {

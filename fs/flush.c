@@ -19,7 +19,7 @@
 /* Is an error of the flush told to this one, once for all? Others hear it beside those. */
 static bool takes_error(const struct fs_call *call)
 {
-    return call->op == FS_FSYNC || call->op == FS_FLUSH || call->op == FS_WRITE;
+    return call->op == FS_FSYNC || call->op == FS_FLUSH || call->written;
 }
 
 /* No round holds data of the inode. Those that wait for what is dirty still wait on, but not for

@@ -26,6 +26,10 @@ struct round_inode {
     bool is_inline;
     bool moved;         /* what was appended goes elsewhere than the kernel thinks */
     struct dirty whole; /* the pieces with the inline bytes that move along into chunks */
+    bool on_trust;      /* nobody else could change it when it was packed */
+    bool unsure;        /* its commit was sent and has had no answer */
+    bool found;         /* but it was made */
+    uint64_t mtime;     /* sent with it */
     uint64_t base;      /* the commit rests on contents as of this change; 0 = on none */
     bool committed;
     uint64_t size;       /* to commit */

@@ -137,6 +137,8 @@ void round_pack(struct flush_round *round, struct round_inode *entry)
     }
     buf_clear(&entry->extents);
     entry->journalled = 0;
+    entry->unsure = false;
+    entry->on_trust = coherence_trusts(round->mount, inode);
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
     entry->base =
         inode->contents == CONTENTS_INLINE || inode->flushing_floats ? inode->attr.change : 0;
@@ -175,7 +177,8 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
     if (entry->inode->kill_priv) {
         commit.valid |= META_SET_KILL_PRIV;
     }
-    if (!coherence_trusts(round->mount, entry->inode)) {
+    entry->mtime = commit.mtime;
+    if (!entry->on_trust || !coherence_trusts(round->mount, entry->inode)) {
         commit.base = entry->base;
     } else {
         commit.valid |= META_SET_CTIME; /* as applications have seen it */

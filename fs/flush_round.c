@@ -46,6 +46,13 @@ static const struct op_kind flush_kind = {
 
 /* ---- LEARN ---- */
 
+/* Is this what an append has left behind whose commit has had no answer? */
+static bool is_own_append(const struct round_inode *entry, const struct meta_attr *attr)
+{
+    return entry->unsure && entry->inode->flushing_floats && attr->change == entry->base + 1 &&
+           attr->size == entry->size && attr->mtime == entry->mtime;
+}
+
 static void on_learned(struct meta_call *call)
 {
     struct round_inode *entry = container_of(call, struct round_inode, learn);
@@ -63,6 +70,7 @@ static void on_learned(struct meta_call *call)
     }
     if (r == 0) {
         change = attr.change;
+        entry->found = is_own_append(entry, &attr);
         inode_update(round->mount, inode, &attr, false);
         entry->learned = inode->attr.change == change;
         if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
@@ -83,8 +91,11 @@ static bool must_learn(const struct round_inode *entry)
     if (inode == NULL || entry->learn_error != 0) {
         return false;
     }
-    return inode->contents == CONTENTS_UNKNOWN || (!coherence_trusts(entry->round->mount, inode) &&
-                                                   (!entry->learned || inode->attr.change == 0));
+    if (inode->contents == CONTENTS_UNKNOWN || (entry->unsure && !entry->learned)) {
+        return true;
+    }
+    return !coherence_trusts(entry->round->mount, inode) &&
+           (!entry->learned || inode->attr.change == 0);
 }
 
 /* What this mount has answered before it was sent must be there before anybody is asked about it:
@@ -203,14 +214,26 @@ static void forget_overtaken(struct inode *inode, const struct meta_attr *attr)
     }
 }
 
+/* Has the commit of an inode to be made again? Another mount was faster; the data has to go into
+ * chunks; or its chunks are of a session that has gone: it came under the next one. */
+static bool must_repeat(const struct flush_round *round, uint32_t error)
+{
+    return error == ERR_CHANGED || error == ERR_JOURNAL_FULL ||
+           (error == ERR_SESSION_EXPIRED && round->session != round->mount->meta.session);
+}
+
 static void inode_committed(struct round_inode *entry, const struct meta_commit_result *result)
 {
     struct inode *inode = entry->inode;
     struct meta_attr attr;
 
-    if (result->error == ERR_CHANGED) {
-        inode_forget_contents(inode);
-        entry->round->status = -ERR_CHANGED;
+    if (must_repeat(entry->round, result->error)) {
+        if (result->error == ERR_CHANGED) {
+            inode_forget_contents(inode);
+        }
+        if (entry->round->status != -ERR_JOURNAL_FULL) {
+            entry->round->status = -(int)result->error;
+        }
         return;
     }
     entry->committed = true; /* or refused for good */
@@ -255,27 +278,6 @@ static void end_inode(struct mount *mount, struct round_inode *entry)
     inode_release(mount, inode);
 }
 
-/* Must the whole commit be made again, and why? Chunks of a session that has gone: it came under
- * the next one. Or the data has to go into chunks. */
-static int must_repeat(const struct flush_round *round, struct slice data)
-{
-    struct schema_reader reader = schema_reader_make(data);
-
-    while (reader.at != reader.end && !reader.failed) {
-        struct meta_commit_result result;
-        struct slice record = schema_read_bytes(&reader, META_BODY_MAX);
-
-        if (reader.failed || meta_commit_result_decode(&result, record) < 0) {
-            return 0;
-        }
-        if (result.error == ERR_JOURNAL_FULL ||
-            (result.error == ERR_SESSION_EXPIRED && round->session != round->mount->meta.session)) {
-            return -(int)result.error;
-        }
-    }
-    return 0;
-}
-
 static void take_results(struct flush_round *round, struct slice data)
 {
     struct schema_reader reader = schema_reader_make(data);
@@ -302,10 +304,11 @@ static void on_committed(struct meta_call *call)
     round->committed = true;
     round->status = call->status;
     if (round->status == 0) {
-        round->status = must_repeat(round, call->reply.data);
-    }
-    if (round->status == 0) {
         take_results(round, call->reply.data);
+    } else {
+        for (unsigned i = round->commit_from; i < round->commit_to; i++) {
+            round->inodes[i].unsure = true;
+        }
     }
     op_complete(&round->op);
 }
@@ -360,6 +363,24 @@ static void drop_unlearned(struct flush_round *round)
         if (entry->inode != NULL && entry->learn_error < 0) {
             TRACE_MARK("a flush of a file that is gone");
             inode_failed(round->mount, entry->inode, entry->learn_error);
+            end_inode(round->mount, entry);
+        }
+    }
+}
+
+/* An append must not be made a second time: it would go behind itself. */
+static void end_found(struct flush_round *round)
+{
+    for (unsigned i = 0; i < round->inode_count; i++) {
+        struct round_inode *entry = &round->inodes[i];
+
+        if (entry->inode != NULL && entry->found) {
+            TRACE_MARK("a commit that has had no answer was made");
+            inode_forget_contents(entry->inode);
+            entry->inode->kill_priv = false;
+            if (entry->moved) {
+                drop_pages(round->mount, entry->inode);
+            }
             end_inode(round->mount, entry);
         }
     }
@@ -531,6 +552,7 @@ static void round_step(struct op *op)
             return;
         }
         drop_unlearned(round);
+        end_found(round);
         if (is_empty(round) || round->status < 0) {
             finish_round(round);
             return;

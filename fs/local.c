@@ -565,7 +565,9 @@ void local_forget_all(struct mount *mount)
         names_clear(&inode->names);
         inode->names_cookie = UINT64_MAX;
         inode->attr.change = 0; /* our own count ends: whatever the service says is newer */
-        inode->page_change = inode->page_change != 0 ? PAGES_UNKNOWN : 0;
+        if (inode->page_change != 0 || inode->buffered_opens > 0) { /* what was made here, too */
+            inode->page_change = PAGES_UNKNOWN;
+        }
     }
     mount->alone_epoch++;
     mount->local.next_ino = mount->local.end_ino = 0;

@@ -3,6 +3,7 @@
   locks.py cases DIR [DIR2]   every case between a process on DIR and one on DIR2 (default the same)
   locks.py append DIR DIR2 N  appends under a lock on two mounts in turn, N rounds
   locks.py hold FILE KIND     takes a lock (posix, flock), prints "held", and keeps it until a signal comes
+  locks.py made FILE          makes it, prints "made", waits for a line, and prints what is in it under a lock
   locks.py count FILE N       N times: lock, read a number, write it plus one, unlock
   locks.py sqlite FILE N WHO  N transactions of one row each
 """
@@ -294,6 +295,16 @@ def hold(path, kind):
     signal.pause()
 
 
+def made(path):
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    os.pwrite(fd, b"mine", 0)
+    os.pread(fd, 10, 0)
+    print("made", flush=True)
+    sys.stdin.readline()
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    print(os.pread(fd, 10, 0).decode())
+
+
 def count(path, times):
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     for _ in range(times):
@@ -326,6 +337,8 @@ if __name__ == "__main__":
         actor(args[0])
     elif command == "hold":
         hold(*args)
+    elif command == "made":
+        made(args[0])
     elif command == "count":
         count(args[0], int(args[1]))
     elif command == "sqlite":
