@@ -232,7 +232,7 @@ int client_op_over(const struct client_op *self)
     if (self->cancelled) {
         return -ECANCELED;
     }
-    return env_now(self->env) >= self->deadline_ns ? -ETIMEDOUT : 0;
+    return env_now(self->env) >= self->deadline_ns ? -ERR_NO_QUORUM : 0;
 }
 
 void client_op_end(struct client_op *self)

@@ -4,15 +4,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/schema.h"
 
-/* clang-format off */
-#define RPC_HELLO(F)              \
-    F(bytes, cluster_uuid, 16, 1) \
-    F(u8,    role,         0,  1) \
-    F(u32,   node_id,      0,  1)
-/* clang-format on */
-SCHEMA_DEFINE(rpc_hello, RPC_HELLO);
 SCHEMA_IMPLEMENT(rpc_hello, RPC_HELLO)
 
 struct link_send {

@@ -3,8 +3,17 @@
  * rpc_link: one framed connection with HELLO done, under rpc_peer.c and rpc_server.c; private to
  * net.
  */
+#include "base/schema.h"
 #include "net/frame.h"
 #include "net/rpc.h"
+
+/* clang-format off */
+#define RPC_HELLO(F)              \
+    F(bytes, cluster_uuid, 16, 1) \
+    F(u8,    role,         0,  1) \
+    F(u32,   node_id,      0,  1)
+/* clang-format on */
+SCHEMA_DEFINE(rpc_hello, RPC_HELLO);
 
 struct rpc_link {
     struct env_conn conn;

@@ -305,9 +305,7 @@ static void free_all(struct raft_log *log)
     }
     buf_deinit(&log->batch);
     buf_deinit(&log->writing);
-    mem_free(log->zeros);
     mem_free(log->dir);
-    log->zeros = NULL;
     log->dir = NULL;
     log->step = RAFT_LOG_CLOSED;
 }
@@ -457,8 +455,6 @@ int raft_log_open(struct raft_log *log, struct env *env, const struct raft_log_c
     ASSERT(log->config.segment_bytes >= RAFT_LOG_SEGMENT_MIN);
     list_init(&log->segments);
     list_init(&log->spares);
-    log->zeros = mem_alloc_aligned(4096, RAFT_LOG_ZERO_BLOCK);
-    memset(log->zeros, 0, RAFT_LOG_ZERO_BLOCK);
     *out_recovered = (struct raft_log_recovered){0};
     r = raft_log_recover(log, out_recovered);
     if (r < 0) {

@@ -120,7 +120,6 @@ struct raft_log {
 
     struct list spares; /* raft_log_spare, in any state */
     unsigned spare_count;
-    uint8_t *zeros; /* RAFT_LOG_ZERO_BLOCK */
 
     struct buf batch; /* records of the next write; until then synced_upto is their ticket */
     uint64_t ticket;  /* of the newest append */

@@ -10,6 +10,9 @@
 
 #include <errno.h>
 
+/* To be written, never written to: so the pages are the kernel's zero page. */
+extern uint8_t raft_log_zeros[RAFT_LOG_ZERO_BLOCK];
+
 /* raft_log.c */
 void raft_log_header_encode(const struct raft_log *log, uint64_t seq, uint64_t prev_end,
                             uint8_t *out_block);

@@ -263,8 +263,8 @@ static int zero_rest(struct scan *scan)
             scan->segment->path, scan->at, end - scan->at);
     }
     for (uint64_t at = scan->at; at < end; at += RAFT_LOG_ZERO_BLOCK) {
-        r = env_write_at(log->env, log->file, log->zeros, min_u64(RAFT_LOG_ZERO_BLOCK, end - at),
-                         at);
+        r = env_write_at(log->env, log->file, raft_log_zeros,
+                         min_u64(RAFT_LOG_ZERO_BLOCK, end - at), at);
         if (r < 0) {
             return r;
         }
@@ -399,7 +399,7 @@ static int create_first(struct raft_log *log)
     memcpy(block + RAFT_LOG_HEADER_BYTES, &record, sizeof(record));
     r = env_open_now(log->env, path, ENV_OPEN_CREATE, &log->file);
     for (uint64_t at = 0; r == 0 && at < log->config.segment_bytes; at += RAFT_LOG_ZERO_BLOCK) {
-        r = env_write_at(log->env, log->file, log->zeros,
+        r = env_write_at(log->env, log->file, raft_log_zeros,
                          min_u64(RAFT_LOG_ZERO_BLOCK, log->config.segment_bytes - at), at);
     }
     if (r == 0) {

@@ -8,6 +8,8 @@
  */
 #include "raft/raft_log_internal.h"
 
+uint8_t raft_log_zeros[RAFT_LOG_ZERO_BLOCK] __attribute__((aligned(4096)));
+
 static void spare_done(struct env_io *io);
 
 static void submit(struct raft_log_spare *spare, enum raft_log_spare_state state, struct env_io io)
@@ -32,7 +34,7 @@ static void zero_more(struct raft_log_spare *spare)
 {
     uint64_t size = min_u64(RAFT_LOG_ZERO_BLOCK, spare->log->config.segment_bytes - spare->zeroed);
 
-    spare->iov = (struct iovec){spare->log->zeros, size};
+    spare->iov = (struct iovec){raft_log_zeros, size};
     submit(spare, RAFT_LOG_SPARE_ZERO,
            (struct env_io){.type = ENV_IO_WRITE,
                            .file = spare->file,

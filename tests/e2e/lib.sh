@@ -6,7 +6,7 @@ set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 KEELFS=${KEELFS:-$TOP/build/asan/keelfs}
-TEST_NAME=$(basename "$0")
+TEST_NAME=${TEST_NAME:-$(basename "$0")}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/keelfs-e2e-$TEST_NAME.XXXXXX")
 CONF=$WORK/cluster.conf
 MNT=$WORK/mnt

@@ -11,6 +11,7 @@
 #include "meta/meta_proto.h"
 #include "meta/meta_server_proto.h"
 #include "meta/record.h"
+#include "net/rpc_link.h"
 #include "raft/raft_members.h"
 #include "raft/raft_proto.h"
 #include "tests/fuzz/fuzz.h"
@@ -67,7 +68,8 @@
     X(raft_snapshot_wire, RAFT_SNAPSHOT_WIRE)                                                      \
     X(chunk_verify_request, CHUNK_VERIFY_REQUEST)                                                  \
     X(chunk_verify_reply, CHUNK_VERIFY_REPLY)                                                      \
-    X(meta_lock, META_LOCK_RECORD)
+    X(meta_lock, META_LOCK_RECORD)                                                                 \
+    X(rpc_hello, RPC_HELLO)
 
 #define FILL_u8(i)                    (uint8_t)(i)
 #define FILL_u16(i)                   (uint16_t)((i)*300)

@@ -46,6 +46,10 @@ void cluster_draw(void)
     world->meta_count = rng_percent(&world->rng, 70) ? 3 : 5;
     world->chunk_count = (unsigned)draw(3, SIM_CHUNKS_MAX);
     world->client_count = (unsigned)draw(1, SIM_CLIENTS_MAX);
+    if (world->options.small) {
+        world->meta_count = world->chunk_count = 3;
+        world->client_count = 1;
+    }
     world->write_quorum = 2;
     /* The others join one after the other: at once, or in the middle of the trouble. */
     world->map_servers = (unsigned)draw(CHUNK_REPLICAS, world->chunk_count);

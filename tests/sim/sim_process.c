@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
@@ -17,11 +18,19 @@
 #define STACK_SWITCHED(saved, bottom, size) ((void)(saved), (void)(bottom), (void)(size))
 #endif
 
+/* Where somebody goes on. swapcontext asks the kernel for the signal mask each time; nobody has
+ * one. */
+struct place {
+    jmp_buf jump;
+    ucontext_t context; /* before the first time; always under a sanitizer, which must be told */
+    bool jumped;
+};
+
 struct process {
     void (*main)(void *data);
     void *data;
     void *stack;
-    ucontext_t context;
+    struct place place;
     void *fake_stack;
     uint64_t wake_ns;
     bool started, ready, ended;
@@ -29,10 +38,25 @@ struct process {
 
 static struct process *current;
 static bool somebody_ready;
-static ucontext_t main_context;
+static struct place main_place;
 static const void *main_bottom;
 static size_t main_size;
 static void *main_fake_stack;
+
+static void go(struct place *from, struct place *to)
+{
+#ifdef __SANITIZE_ADDRESS__
+    swapcontext(&from->context, &to->context);
+#else
+    if (_setjmp(from->jump) == 0) {
+        from->jumped = true;
+        if (to->jumped) {
+            _longjmp(to->jump, 1);
+        }
+        setcontext(&to->context);
+    }
+#endif
+}
 
 static void on_start(void)
 {
@@ -42,7 +66,7 @@ static void on_start(void)
     self->main(self->data);
     self->ended = true;
     STACK_SWITCH(NULL, main_bottom, main_size);
-    setcontext(&main_context);
+    go(&self->place, &main_place);
     UNREACHABLE();
 }
 
@@ -63,10 +87,10 @@ struct process *process_new(void (*main)(void *data), void *data)
     process->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ASSERT(process->stack != MAP_FAILED);
-    getcontext(&process->context);
-    process->context.uc_stack.ss_sp = process->stack;
-    process->context.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&process->context, on_start, 0);
+    getcontext(&process->place.context);
+    process->place.context.uc_stack.ss_sp = process->stack;
+    process->place.context.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&process->place.context, on_start, 0);
     return process;
 }
 
@@ -84,7 +108,7 @@ bool process_run(struct process *process)
     process->wake_ns = UINT64_MAX;
     current = process;
     STACK_SWITCH(&main_fake_stack, process->stack, STACK_BYTES);
-    swapcontext(&main_context, &process->context);
+    go(&main_place, &process->place);
     STACK_SWITCHED(main_fake_stack, &main_bottom, &main_size);
     current = NULL;
     return !process->ended;
@@ -106,7 +130,7 @@ void process_wait_until(uint64_t wake_ns)
     }
     self->wake_ns = wake_ns;
     STACK_SWITCH(&self->fake_stack, main_bottom, main_size);
-    swapcontext(&self->context, &main_context);
+    go(&self->place, &main_place);
     STACK_SWITCHED(self->fake_stack, &main_bottom, &main_size);
 }
 

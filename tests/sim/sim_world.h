@@ -25,6 +25,7 @@ struct sim_options {
     uint64_t seed;
     uint64_t minutes; /* of trouble; 0 = drawn */
     bool trace;
+    bool small; /* the smallest topology */
 };
 
 /* A machine for a metadata server. */

@@ -5,6 +5,7 @@
 #include "chunkstore/chunk_proto.h"
 #include "meta/limits.h"
 #include "meta/ns.h"
+#include "meta/ns_internal.h"
 #include "tests/unit/meta/ns_fixture.h"
 
 #include <errno.h>
@@ -79,6 +80,24 @@ static void test_sequence(void **state)
     request.seq = 3;
     assert_int_equal(own(&f, request), -ERR_SESSION_EXPIRED);
     assert_int_equal(f.ns.volume.sessions, 0);
+    teardown(&f);
+}
+
+static void test_links_have_a_limit(void **state)
+{
+    struct inode inode = {0};
+    struct fixture f;
+    struct meta_request link = {.op = META_LINK, .ino = META_ROOT_INO, .name = slice_text("last")};
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &link.ino2), 0);
+    assert_int_equal(inode_get(&f.ns, link.ino2, &inode), 0);
+    inode.r.nlink = META_LINKS_MAX - 1; /* as if so many had been made */
+    inode_put(&f.ns, &inode);
+    assert_int_equal(apply(&f, link), 0);
+    link.name = slice_text("one too many");
+    assert_int_equal(apply(&f, link), -EMLINK);
     teardown(&f);
 }
 
@@ -588,13 +607,21 @@ static void test_given_up_chunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequence),       cmocka_unit_test(test_fencing),
-        cmocka_unit_test(test_inline),         cmocka_unit_test(test_commit_on_a_base),
-        cmocka_unit_test(test_unchanged),      cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_rights),         cmocka_unit_test(test_names),
-        cmocka_unit_test(test_xattrs),         cmocka_unit_test(test_skip_access),
-        cmocka_unit_test(test_sticky),         cmocka_unit_test(test_delete_queue_of_any_number),
-        cmocka_unit_test(test_reserved_inos),  cmocka_unit_test(test_reserved_once),
+        cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_links_have_a_limit),
+        cmocka_unit_test(test_fencing),
+        cmocka_unit_test(test_inline),
+        cmocka_unit_test(test_commit_on_a_base),
+        cmocka_unit_test(test_unchanged),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_xattrs),
+        cmocka_unit_test(test_skip_access),
+        cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_reserved_inos),
+        cmocka_unit_test(test_reserved_once),
         cmocka_unit_test(test_given_up_chunk),
     };
 
