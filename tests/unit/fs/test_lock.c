@@ -123,7 +123,7 @@ static void test_the_next_owner_of_that_number(void **state)
                            .done = on_done};
 
     (void)state;
-    inode->opens = f->mount.open_count = 3;
+    inode->opens = inode->buffered_opens = f->mount.open_count = 3;
     inode->epoch = f->mount.alone_epoch = 1;
     f->mount.meta.alone_until_ns = UINT64_MAX;
     f->mount.meta.alone = true;
