@@ -4,7 +4,7 @@
 #include "base/compiler.h"
 
 /* ---- client ---- */
-#define META_CLIENT_ADDRESSES_MAX 16 /* configured, and joined since */
+#define META_CLIENT_ADDRESSES_MAX 128 /* configured, and joined since: never forgotten */
 /* Mutations without an answer: a server keeps as many replies of each session. */
 #define META_CLIENT_WINDOW 1024
 /* Reads in flight; RPC_INFLIGHT_MAX (4096) less the window and the client's own calls. */
