@@ -306,12 +306,25 @@ static void sent_start(struct fs_call *call)
     }
 }
 
+/* Under a new lock, too, it would work with pages from before. */
+static bool has_lost(const struct fs_call *call)
+{
+    const struct inode *inode = inode_find(call->mount, call->ino);
+
+    return call->op == FS_LOCK && call->lock.type != META_LOCK_NONE && inode != NULL &&
+           inode->locks_lost;
+}
+
 void lock_start(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
     if (call->lock_step == LOCK_STEP_SYNCING) {
         fs_call_finish(call, 0); /* what it waited for has its answer */
+        return;
+    }
+    if (has_lost(call)) {
+        fs_call_finish(call, -EIO);
         return;
     }
     if (call->op == FS_LOCK && !call->lock.flock && call->lock.type != META_LOCK_NONE) {
