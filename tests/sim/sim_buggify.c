@@ -5,9 +5,19 @@
 #include "tests/sim/sim_world.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 extern struct trace_mark __start_trace_marks[];
 extern struct trace_mark __stop_trace_marks[];
+
+/* Without its directory: that is where the tree lies on this machine, and a seed must be the same
+ * run everywhere. */
+static struct slice base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slice_text(slash != NULL ? slash + 1 : path);
+}
 
 /* A quarter of the places in half of the seeds; never while everything is to heal. */
 bool buggify(struct env *env, const char *file, int line, unsigned percent)
@@ -19,7 +29,7 @@ bool buggify(struct env *env, const char *file, int line, unsigned percent)
         return false;
     }
     place = hash_mix64(
-        hash_bytes((struct hash_key){world->options.seed, (uint64_t)line}, slice_text(file)));
+        hash_bytes((struct hash_key){world->options.seed, (uint64_t)line}, base_name(file)));
     if (place % 4 != 0 || !rng_percent(&world->buggify_rng, percent)) {
         return false;
     }
