@@ -111,6 +111,18 @@ static int check_room(struct meta_server *server, uint64_t bytes)
     return -ENOSPC;
 }
 
+/* A disk that fails meanwhile would fail at the next try too, and a failed sync may not be tried
+ * again: the server ends itself. */
+static int check_disk(struct meta_server *server, int result)
+{
+    if (env_is_disk_error(result)) {
+        env_disk_failed(server->env, result, "meta",
+                        "cannot keep the state that another server sends dir=%s error=%s",
+                        server->config.dir, err_text(result));
+    }
+    return result;
+}
+
 int server_restore_begin(struct raft_machine *machine, const struct raft_snapshot *snapshot)
 {
     struct meta_server *server = server_of(machine);
@@ -124,14 +136,14 @@ int server_restore_begin(struct raft_machine *machine, const struct raft_snapsho
     }
     r = env_path_now(server->env, ENV_IO_UNLINK, server->new_path, NULL);
     if (r < 0 && r != -ENOENT) {
-        return r;
+        return check_disk(server, r);
     }
     server->restoring = mem_zalloc(sizeof(*server->restoring));
     r = btree_open(server->restoring, server->env, &config);
     if (r < 0) {
         mem_free(server->restoring);
         server->restoring = NULL;
-        return r;
+        return check_disk(server, r);
     }
     server->restore_index = snapshot->index;
     server->restore_term = snapshot->term;
@@ -194,7 +206,7 @@ int server_restore_finish(struct raft_machine *machine)
         r = env_path_now(server->env, ENV_IO_SYNC_DIR, server->config.dir, NULL);
     }
     if (r < 0) {
-        return r;
+        return check_disk(server, r);
     }
     tree = mem_zalloc(sizeof(*tree));
     r = btree_open(tree, server->env, &config);

@@ -46,6 +46,7 @@ struct sim_disk_faults {
     unsigned failed_sync_cleans; /* percent of failed syncs after which the disk never gets the
                                     data, though the page cache has it (what Linux does) */
     const char *spoil_prefix;
+    bool blocking_too;  /* those that the node waits for */
     uint64_t bytes_max; /* 0 = that of struct sim_faults */
     /* Counted. */
     uint64_t read_errors_met, write_errors_met, sync_errors_met, lost_met, misdirected_met,

@@ -292,6 +292,48 @@ static void test_leader_finds_damage(void **state)
     world_stop();
 }
 
+static void begin_restore(void *data)
+{
+    struct meta_server *server = data;
+    struct raft_snapshot what = {.index = server->raft.applied + 1, .term = 1, .bytes = 1};
+
+    (void)!server_restore_begin(server->raft.machine, &what);
+}
+
+static void finish_restore(void *data)
+{
+    struct meta_server *server = data;
+
+    (void)!server_restore_finish(server->raft.machine);
+}
+
+/* Whose disk fails while the state of another one comes ends itself and says so; it does not ask
+ * for the state again and again. */
+static void test_disk_fails_while_a_state_comes(void **state)
+{
+    static void (*const steps[])(void *data) = {begin_restore, finish_restore};
+
+    (void)state;
+    for (unsigned failing = 0; failing < ARRAY_SIZE(steps); failing++) {
+        unsigned victim;
+
+        world_start(41 + failing);
+        victim = a_follower();
+        for (unsigned i = 0; i < failing; i++) {
+            assert_true(sim_call(world.sim, victim, steps[i], world.servers[victim]));
+        }
+        *sim_disk_faults(world.sim, victim) =
+            (struct sim_disk_faults){.sync_errors = 1000 * 1000, .blocking_too = true};
+        assert_false(sim_call(world.sim, victim, steps[failing], world.servers[victim]));
+        world.servers[victim] = NULL;
+        sim_disk_faults(world.sim, victim)->sync_errors = 0;
+        revive(victim);
+        run_for(3 * NS_PER_S);
+        until_whole(victim);
+        world_stop();
+    }
+}
+
 static void remove_log(unsigned i)
 {
     size_t size;
@@ -330,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_damaged_pages_and_superblocks),
         cmocka_unit_test(test_votes_while_it_has_no_state),
         cmocka_unit_test(test_leader_finds_damage),
+        cmocka_unit_test(test_disk_fails_while_a_state_comes),
         cmocka_unit_test(test_log_is_gone_too),
         cmocka_unit_test(test_power_lost_while_it_is_rebuilt),
     };
