@@ -383,24 +383,34 @@ static void start_release(struct fs_call *call)
     }
 }
 
-/* Somebody else may have worked on the file meanwhile, and thinks that it was protected. */
-static bool has_lost_locks(const struct fs_call *call)
+static bool works_on_contents(const struct fs_call *call)
+{
+    return call->op == FS_READ || call->op == FS_WRITE || call->op == FS_FSYNC ||
+           call->op == FS_FALLOCATE || call->op == FS_COPY_RANGE || call->op == FS_SEEK ||
+           (call->op == FS_SETATTR && call->valid & META_SET_SIZE);
+}
+
+/* What a file that is open can say for good: it is gone, which every call is told and not only the
+ * first; or its locks are lost: somebody else may have worked on it meanwhile, and thinks that it
+ * was protected. */
+static int lasting_error(const struct fs_call *call)
 {
     uint64_t ino = call->op == FS_COPY_RANGE ? call->ino2 : call->ino;
     const struct inode *inode = inode_find(call->mount, ino);
 
-    return inode != NULL && inode->locks_lost &&
-           (call->op == FS_READ || call->op == FS_WRITE || call->op == FS_FSYNC ||
-            call->op == FS_FALLOCATE || call->op == FS_COPY_RANGE || call->op == FS_SEEK ||
-            (call->op == FS_SETATTR && call->valid & META_SET_SIZE));
+    if (inode == NULL || !works_on_contents(call)) {
+        return 0;
+    }
+    return inode->gone ? -ESTALE : inode->locks_lost ? -EIO : 0;
 }
 
 void fs_call_data_start(struct fs_call *call)
 {
     struct inode *inode;
+    int error = lasting_error(call);
 
-    if (has_lost_locks(call)) {
-        fs_call_finish(call, -EIO);
+    if (error < 0) {
+        fs_call_finish(call, error);
         return;
     }
     switch ((int)call->op) {

@@ -192,6 +192,7 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
              err_name(status), inode->ino);
     inode->write_error = inode->write_error ? inode->write_error : status;
     inode->attr_known = false;
+    inode->gone = inode->gone || status == -ESTALE;
     inode_forget_contents(inode);
 }
 

@@ -47,6 +47,7 @@ struct inode {
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     bool in_round;
     bool locks_lost;                /* of programs that have it open: they get EIO */
+    bool gone;                      /* the service has it no more: ESTALE from now on */
     bool flush_now;                 /* somebody waits: do not wait for age */
     bool truncating;                /* a SETATTR of the size is on its way: no flush */
     bool kill_priv;                 /* the next commit clears suid and sgid */

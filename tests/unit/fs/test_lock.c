@@ -1,4 +1,5 @@
-/* Locks that a mount which is alone grants itself, and what gives them up. */
+/* Locks that a mount which is alone grants itself, what gives them up; and what a file that is open
+ * answers from then on. */
 #include "tests/lib/test.h"
 
 #include "base/mem.h"
@@ -145,12 +146,35 @@ static void test_the_next_owner_of_that_number(void **state)
     leave(f);
 }
 
+/* What was lost is told by every call, not only by the first. */
+static void test_open_files_say_what_was_lost(void **state)
+{
+    static const enum fs_op ops[] = {FS_READ, FS_WRITE, FS_FSYNC, FS_FALLOCATE, FS_SEEK};
+    struct fixture *f = alone();
+    struct inode *inode = inode_make(&f->mount, 7);
+
+    (void)state;
+    inode->opens = 1;
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        inode->locks_lost = true;
+        assert_int_equal(run(f, (struct fs_call){.op = ops[i]}), EIO);
+        inode->gone = true;
+        assert_int_equal(run(f, (struct fs_call){.op = ops[i]}), ESTALE);
+        inode->gone = inode->locks_lost = false;
+    }
+    assert_int_equal(run(f, (struct fs_call){.op = FS_FSYNC}), 0);
+    inode->opens = 0;
+    inode_release(&f->mount, inode);
+    leave(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_record_locks_go_with_the_open_file),
         cmocka_unit_test(test_not_with_another_open_file),
         cmocka_unit_test(test_the_next_owner_of_that_number),
+        cmocka_unit_test(test_open_files_say_what_was_lost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
