@@ -401,13 +401,12 @@ static bool try_rename(struct fs_call *call)
         inode_found(mount, victim); /* who has found its name may open it */
     }
     send_behind(call,
-                (struct meta_request){
-                    .op = META_RENAME,
-                    .flags = victim != NULL ? META_STILL_OPEN : 0,
-                    .ino = call->ino,
-                    .name = call->name,
-                    .ino2 = call->ino2,
-                    .name2 = call->name2},
+                (struct meta_request){.op = META_RENAME,
+                                      .flags = victim != NULL ? META_STILL_OPEN : 0,
+                                      .ino = call->ino,
+                                      .name = call->name,
+                                      .ino2 = call->ino2,
+                                      .name2 = call->name2},
                 now,
                 (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino,
                              victim != NULL ? victim->ino : 0});
