@@ -252,6 +252,10 @@ static void reply_attr(struct bridge_call *bc)
 {
     struct stat info = to_stat(&bc->call.attr);
 
+    if (bc->ioctl != 0) {
+        fuse_reply_flags(bc);
+        return;
+    }
     if (bc->statx) {
         reply_statx(bc);
         return;
