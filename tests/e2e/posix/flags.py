@@ -246,3 +246,18 @@ def flags_on_two_mounts(d):
     os.close(fd)
     put(other + "/f", b"new")
     expect(d + "/f", b"new")
+
+
+@case(needs="mounts", root=True)
+def flags_asked_and_pages(d):
+    """who asks for the flags of a file that changed on another mount still reads its new contents"""
+    other = d.replace(os.environ["POSIX_MOUNT"], os.environ["POSIX_OTHER"], 1)
+    for i in range(20):
+        old, new = b"old %d" % i, b"new %d" % i
+        put(d + "/f", old)
+        fd = os.open(d + "/f", os.O_RDONLY)
+        assert os.read(fd, 100) == old
+        put(other + "/f", new)
+        fcntl.ioctl(fd, GETFLAGS, bytes(8))  # the kernel opens the file once more
+        os.close(fd)
+        expect(d + "/f", new)
