@@ -22,6 +22,7 @@ struct meta_settings meta_world_settings(void)
     struct meta_settings settings = meta_settings_defaults();
 
     settings.gc_grace_ms = 1000;
+    settings.log_segment_bytes = MiB(1); /* zeroed at each start */
     return settings;
 }
 

