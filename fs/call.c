@@ -276,6 +276,7 @@ void fs_call_meta_start(struct fs_call *call)
         break;
     case FS_SETATTR:
         call->meta.request.mode = call->set.mode;
+        call->meta.request.count = call->set.flags;
         break;
     case FS_FALLOCATE:
     case FS_COPY_RANGE:
@@ -343,7 +344,9 @@ static bool has_no_xattr(const struct meta_attr *attr, struct slice name)
 
 static bool has_no_xattrs(const struct meta_attr *attr)
 {
-    return attr->flags == META_ATTR_NO_XATTRS;
+    const uint32_t acls = META_ATTR_ACL | META_ATTR_DEFAULT_ACL;
+
+    return (attr->flags & (acls | META_ATTR_NO_XATTRS)) == META_ATTR_NO_XATTRS;
 }
 
 /* Most inodes have none, and the kernel asks for ACLs with every check of a permission, and for

@@ -78,7 +78,7 @@ struct fs_call {
     uint32_t open_flags;  /* OPEN, CREATE, RELEASE: O_* */
     uint32_t flags;       /* meta_flag bits: NOREPLACE, EXCHANGE, REPLACE, SKIP_ACCESS */
     uint32_t valid;       /* SETATTR: META_SET_* */
-    struct meta_attr set; /* SETATTR: the values */
+    struct meta_attr set; /* SETATTR: the values; META_SET_FLAGS: flags, mode = which of them */
     uint64_t offset;      /* READ, WRITE; READDIR: cookie; SEEK: also the result */
     uint64_t offset2;     /* COPY_RANGE: in the target */
     uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */

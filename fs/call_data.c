@@ -16,6 +16,7 @@
 #include "fs/lock.h"
 #include "fs/mount.h"
 #include "fs/read.h"
+#include "meta/inode_flags.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,7 +115,7 @@ static void start_truncate(struct fs_call *call, struct inode *inode)
 /* What is not committed yet takes the times and mode with it that are set now. */
 static void set_pending_times(struct fs_call *call, struct inode *inode)
 {
-    if (!inode_pending(inode)) {
+    if (!inode_pending(inode) || inode_flags_setattr(inode->attr.flags, call->valid) < 0) {
         return;
     }
     if (call->valid & META_SET_MTIME) {
@@ -134,6 +135,9 @@ static void start_setattr(struct fs_call *call)
     if (call->valid & META_SET_SIZE) {
         start_truncate(call, inode_make(call->mount, call->ino));
         return;
+    }
+    if (call->valid & META_SET_FLAGS && local_wait(call)) {
+        return; /* then it is answered here, or nothing is promised while it is on its way */
     }
     if (inode != NULL) {
         set_pending_times(call, inode);
@@ -200,6 +204,7 @@ static void start_open(struct fs_call *call)
                    : call->open_flags & KERNEL_OPEN_TO_EXECUTE ? META_OPEN_EXEC
                                                                : META_OPEN_READ;
     call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
+    call->flags |= call->open_flags & O_APPEND ? META_APPEND : 0;
     if (call->open_flags & O_TRUNC) {
         call->valid = META_SET_SIZE | META_SET_MTIME_NOW;
         call->valid |= call->kill_priv ? META_SET_KILL_PRIV : 0;
@@ -212,9 +217,13 @@ static void start_open(struct fs_call *call)
     }
     if (coherence_trusts(call->mount, inode) && inode->attr_known &&
         inode->contents != CONTENTS_UNKNOWN) {
-        count_open(call, inode);
-        call->attr = inode->attr;
-        fs_call_finish(call, 0);
+        int error = inode_flags_open(inode->attr.flags, call->flags);
+
+        if (error == 0) {
+            count_open(call, inode);
+            call->attr = inode->attr;
+        }
+        fs_call_finish(call, error);
         return;
     }
     if (local_wait(call)) {
@@ -276,13 +285,15 @@ static void start_write(struct fs_call *call)
     struct mount *mount = call->mount;
     struct inode *inode = inode_find(mount, call->ino);
     uint64_t end, before;
+    int error;
 
     if (inode == NULL) {
         fs_call_finish(call, -ESTALE);
         return;
     }
-    if (call->data.size == 0) {
-        fs_call_finish(call, 0);
+    error = inode_flags_write(inode->attr.flags, call->append);
+    if (error < 0 || call->data.size == 0) {
+        fs_call_finish(call, error);
         return;
     }
     if (mount->dirty_bytes >= mount->settings.dirty_bytes) {
@@ -314,9 +325,8 @@ static void start_write(struct fs_call *call)
         inode->attr.mode = mode;
     }
     flush_note(mount, inode);
-    if (mount->no_space) {
-        flush_wait(call,
-                   inode); /* the disk was full: the write must not be acknowledged unsafely */
+    if (mount->no_space || inode->attr.flags & META_ATTR_SYNC) {
+        flush_wait(call, inode); /* the disk was full, or it is to be as with O_SYNC */
         return;
     }
     fs_call_finish(call, 0);

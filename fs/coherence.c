@@ -9,6 +9,9 @@
 
 #define ALONE_TIMEOUT_NS NS_PER_S /* what META_ALONE allows beyond each renewal */
 
+/* For an ioctl about inode flags, without so much as O_LARGEFILE. It drops no pages then. */
+#define OPENED_BY_THE_KERNEL 0
+
 static bool alone(const struct mount *mount)
 {
     return mount->meta.alone && mount->meta.given_up == 0 &&
@@ -40,7 +43,9 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32
                      inode->page_change != PAGES_UNKNOWN)) &&
            !inode->pages_dropping;
     inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
-    if (may_hold || (open_flags & O_DIRECT) == 0) {
+    if (may_hold && !keep && open_flags == OPENED_BY_THE_KERNEL) {
+        inode->page_change = PAGES_UNKNOWN;
+    } else if (may_hold || (open_flags & O_DIRECT) == 0) {
         inode->page_change = inode->attr.change;
     }
     return keep;

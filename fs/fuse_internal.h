@@ -59,8 +59,9 @@ struct bridge_call {
     struct dir_handle *dir;
     bool old_batch; /* the entries came with an earlier request */
     size_t size;
-    bool statx;    /* the answer has another form */
-    bool starting; /* still inside the request's callback */
+    bool statx;     /* the answer has another form */
+    unsigned ioctl; /* it was one of those about inode flags */
+    bool starting;  /* still inside the request's callback */
     bool finished;
     uint8_t groups[META_GROUPS_MAX * 4];
     size_t name_size;
@@ -146,6 +147,8 @@ void fuse_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, in
 void fuse_reply_test(struct bridge_call *bc);
 
 /* fuse_ioctl.c */
+/* Answers an ioctl about inode flags. */
+void fuse_reply_flags(struct bridge_call *bc);
 void fuse_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg,
                 struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
                 size_t out_size);

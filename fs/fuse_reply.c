@@ -252,6 +252,10 @@ static void reply_attr(struct bridge_call *bc)
 {
     struct stat info = to_stat(&bc->call.attr);
 
+    if (bc->ioctl != 0) {
+        fuse_reply_flags(bc);
+        return;
+    }
     if (bc->statx) {
         reply_statx(bc);
         return;
@@ -350,11 +354,20 @@ void fuse_call_free(struct bridge_call *bc)
     mem_free(bc);
 }
 
+/* What inode flags have refused of a mapping is not to be read by others in its pages. */
+static void drop_refused(struct bridge_call *bc)
+{
+    if (bc->call.op == FS_WRITE && bc->call.error == EPERM && bc->fi.writepage) {
+        fuse_drop_pages(bc->bridge->mount, bc->call.ino, NULL);
+    }
+}
+
 void fuse_reply_call(struct bridge_call *bc)
 {
     if (bc->call.error == 0) {
         reply_success(bc);
     } else if (!reply_negative(bc)) {
         fuse_reply_err(bc->req, bc->call.error);
+        drop_refused(bc);
     }
 }

@@ -6,6 +6,7 @@
 #include "fs/coherence.h"
 #include "fs/flush.h"
 #include "fs/limits.h"
+#include "meta/inode_flags.h"
 
 #include <errno.h>
 
@@ -32,10 +33,22 @@ static struct inode *known(struct mount *mount, uint64_t ino)
     return inode != NULL && inode->attr_known && coherence_trusts(mount, inode) ? inode : NULL;
 }
 
+/* What may be refused because of them, or is to wait for the service. */
+#define LEFT_TO_THE_SERVICE                                                                        \
+    (META_ATTR_IMMUTABLE | META_ATTR_APPEND | META_ATTR_SYNC | META_ATTR_DIRSYNC)
+
+/* Known, and its inode flags let us change it here; or NULL. */
+static struct inode *plain(struct mount *mount, uint64_t ino)
+{
+    struct inode *inode = known(mount, ino);
+
+    return inode != NULL && !(inode->attr.flags & LEFT_TO_THE_SERVICE) ? inode : NULL;
+}
+
 /* A directory whose names are all known, or NULL. */
 static struct inode *known_dir(struct mount *mount, uint64_t ino)
 {
-    struct inode *dir = known(mount, ino);
+    struct inode *dir = plain(mount, ino);
 
     return dir != NULL && dir->names.complete && dir->attr.nlink > 0 ? dir : NULL;
 }
@@ -243,7 +256,7 @@ static struct meta_attr attr_of_new(const struct fs_call *call, const struct ino
         .ctime = now,
         .btime = now,
         .change = 1,
-        .flags = META_ATTR_NO_XATTRS,
+        .flags = META_ATTR_NO_XATTRS | inode_flags_inherited(dir->attr.flags, type),
         .parent = type == S_IFDIR ? dir->ino : 0,
     };
 
@@ -327,7 +340,7 @@ static bool try_unlink(struct fs_call *call)
 {
     struct mount *mount = call->mount;
     struct inode *dir = known_dir(mount, call->ino);
-    struct inode *victim = dir ? known(mount, names_find(&dir->names, call->name)) : NULL;
+    struct inode *victim = dir ? plain(mount, names_find(&dir->names, call->name)) : NULL;
     uint64_t now = env_wall(mount->env);
 
     if (victim == NULL || S_ISDIR(victim->attr.mode)) {
@@ -375,7 +388,7 @@ static bool try_rename(struct fs_call *call)
 {
     struct mount *mount = call->mount;
     struct inode *from = known_dir(mount, call->ino), *to = known_dir(mount, call->ino2);
-    struct inode *moved = from ? known(mount, names_find(&from->names, call->name)) : NULL;
+    struct inode *moved = from ? plain(mount, names_find(&from->names, call->name)) : NULL;
     uint64_t now = env_wall(mount->env), there;
     struct inode *victim;
 
@@ -385,7 +398,7 @@ static bool try_rename(struct fs_call *call)
         return false;
     }
     there = names_find(&to->names, call->name2);
-    victim = known(mount, there);
+    victim = plain(mount, there);
     if (there != 0 && (victim == NULL || victim == moved || S_ISDIR(victim->attr.mode))) {
         return false;
     }
@@ -421,6 +434,9 @@ static bool is_plain_setattr(const struct fs_call *call, const struct meta_attr 
 {
     bool root = call->who.uid == 0;
 
+    if (call->valid & META_SET_FLAGS) {
+        return root && inode_flags_fit(call->set.flags, attr->mode);
+    }
     if (call->valid & META_SET_SIZE ||
         (call->valid & META_SET_MODE && attr->flags & META_ATTR_ACL)) {
         return false;
@@ -435,6 +451,9 @@ static void set_attributes(struct meta_attr *attr, const struct fs_call *call, u
 {
     uint32_t valid = call->valid;
 
+    if (valid & META_SET_FLAGS) {
+        attr->flags = (attr->flags & ~call->set.mode) | call->set.flags;
+    }
     if (valid & META_SET_MODE) {
         attr->mode = (attr->mode & S_IFMT) | (call->set.mode & 07777);
     }
@@ -455,7 +474,7 @@ static void set_attributes(struct meta_attr *attr, const struct fs_call *call, u
 static bool try_setattr(struct fs_call *call)
 {
     struct mount *mount = call->mount;
-    struct inode *inode = known(mount, call->ino);
+    struct inode *inode = plain(mount, call->ino);
     uint64_t now = env_wall(mount->env);
 
     if (inode == NULL || inode->truncating || !is_plain_setattr(call, &inode->attr)) {
@@ -472,6 +491,7 @@ static bool try_setattr(struct fs_call *call)
                                       .ino = call->ino,
                                       .valid = call->valid,
                                       .mode = call->set.mode,
+                                      .count = call->set.flags,
                                       .atime = call->set.atime,
                                       .mtime = call->set.mtime,
                                       .new_uid = call->set.uid,

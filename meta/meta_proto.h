@@ -98,6 +98,7 @@ enum {
     META_SET_ATIME_NOW = 128, /* the leader's stamp */
     META_SET_MTIME_NOW = 256,
     META_SET_KILL_PRIV = 512, /* clear suid, sgid-with-x and security.capability */
+    META_SET_FLAGS = 1024,    /* inode flags; alone in its SETATTR */
 };
 
 enum meta_flag {
@@ -123,6 +124,7 @@ enum meta_flag {
     META_JOURNALLED = 8192,  /* EXTENTS: only journalled ones */
     META_LOCK_FLOCK = 65536, /* LOCK, LOCK_TEST: flock(2), not a POSIX record lock */
     META_LOCK_WAIT = 131072, /* LOCK: stand in line while somebody else holds it */
+    META_APPEND = 262144,    /* beside META_OPEN_WRITE: all writes go to the end */
     META_RELEASED = 2048,    /* KEEPALIVE: this mount no longer relies on being alone */
 };
 
@@ -171,7 +173,8 @@ enum meta_flag {
  * ino = the directory, META_NOREPLACE = it can not be linked later. The two enums are as Linux has
  * them. LOCK, LOCK_TEST: mode = META_LOCK_*, ino2 = the owner, count = its process, [offset,
  * offset2] inclusive. LOCK_CANCEL, LOCK_STATE: size = the ticket. LOCK_LOCAL: count = 1: this
- * session, which is the only one, grants locks itself from now on; 0: it has told all of them. */
+ * session, which is the only one, grants locks itself from now on; 0: it has told all of them.
+ * SETATTR with META_SET_FLAGS: mode = which of META_ATTR_SETTABLE, count = those that get set. */
 enum { META_ALLOCATE_KEEP_SIZE = 1, META_ALLOCATE_PUNCH = 2, META_ALLOCATE_ZERO = 16 };
 enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
 enum { META_LOCK_NONE = 0, META_LOCK_READ = 1, META_LOCK_WRITE = 2 };
@@ -198,6 +201,17 @@ enum {
     META_ATTR_ACL = 1,         /* an access ACL that says more than the mode */
     META_ATTR_DEFAULT_ACL = 2, /* of a directory: its new entries inherit it */
     META_ATTR_NO_XATTRS = 4,   /* it never had an extended attribute other than those */
+    /* Inode flags, with the numbers of FS_*_FL in linux/fs.h (ioctl_iflags(2)). */
+    META_ATTR_SYNC = 8,        /* changes are committed before they are answered */
+    META_ATTR_IMMUTABLE = 16,
+    META_ATTR_APPEND = 32,     /* a file only grows, a directory only gets names */
+    META_ATTR_NODUMP = 64,
+    META_ATTR_NOATIME = 128,
+    META_ATTR_DIRSYNC = 65536, /* of a directory: changes of its names, as SYNC */
+
+    META_ATTR_SETTABLE = META_ATTR_SYNC | META_ATTR_IMMUTABLE | META_ATTR_APPEND |
+                         META_ATTR_NODUMP | META_ATTR_NOATIME | META_ATTR_DIRSYNC,
+    META_ATTR_FROZEN = META_ATTR_IMMUTABLE | META_ATTR_APPEND, /* root's to change */
 };
 
 #define META_REPLY(F)                                       \

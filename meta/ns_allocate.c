@@ -226,6 +226,7 @@ static int check_allocate(struct ns *ns, const struct inode *inode)
     const struct meta_request *request = ns->request;
     uint32_t mode = request->mode;
     uint64_t end;
+    int r;
 
     if (!S_ISREG(inode->r.mode)) {
         return S_ISDIR(inode->r.mode) ? -EISDIR : -ENODEV;
@@ -240,7 +241,8 @@ static int check_allocate(struct ns *ns, const struct inode *inode)
     if (__builtin_add_overflow(request->offset, request->size, &end) || end > INT64_MAX) {
         return -EFBIG;
     }
-    return (request->flags & META_SKIP_ACCESS) != 0 ? 0 : may_access(ns, inode, MAY_WRITE);
+    r = flags_allow_allocate(inode, mode);
+    return r < 0 || (request->flags & META_SKIP_ACCESS) != 0 ? r : may_access(ns, inode, MAY_WRITE);
 }
 
 /* mode: META_ALLOCATE_*; [offset, offset + size). value: how far it came; the client goes on there.

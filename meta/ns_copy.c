@@ -44,8 +44,9 @@ static int load(struct ns *ns, struct copy *copy)
         request->offset2 < request->offset + request->size) {
         return -EINVAL;
     }
-    if ((request->flags & META_SKIP_ACCESS) != 0) {
-        return 0;
+    r = flags_allow_change(&copy->to);
+    if (r < 0 || (request->flags & META_SKIP_ACCESS) != 0) {
+        return r;
     }
     r = may_access(ns, source(copy), MAY_READ);
     return r < 0 ? r : may_access(ns, &copy->to, MAY_WRITE);

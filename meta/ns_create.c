@@ -1,6 +1,7 @@
 #include "meta/ns_internal.h"
 
 #include "base/assert.h"
+#include "meta/inode_flags.h"
 
 /* A new inode in `dir`, as the kernel's inode_init_owner would make it. */
 static struct inode inode_make(struct ns *ns, const struct inode *dir, uint32_t mode)
@@ -18,6 +19,7 @@ static struct inode inode_make(struct ns *ns, const struct inode *dir, uint32_t 
                                 .parent = S_ISDIR(mode) ? dir->ino : 0,
                                 .flags = META_ATTR_NO_XATTRS}};
 
+    inode.r.flags |= inode_flags_inherited(dir->r.flags, mode);
     if ((dir->r.mode & S_ISGID) != 0) {
         inode.r.gid = dir->r.gid;
         if (S_ISDIR(mode)) {
@@ -96,6 +98,9 @@ static int open_existing(struct ns *ns, uint64_t ino)
     mask |= (request->flags & META_OPEN_READ) != 0 ? MAY_READ : 0;
     mask |= (request->flags & (META_OPEN_WRITE | META_TRUNCATE)) != 0 ? MAY_WRITE : 0;
     r = may_access(ns, &inode, mask);
+    if (r == 0) {
+        r = inode_flags_open(inode.r.flags, request->flags);
+    }
     if (r < 0) {
         return r;
     }
@@ -249,6 +254,10 @@ int ns_link(struct ns *ns)
     }
     if (there) {
         return -EEXIST;
+    }
+    r = flags_allow_change(&inode);
+    if (r < 0) {
+        return r;
     }
     if (S_ISDIR(inode.r.mode)) {
         return -EPERM;

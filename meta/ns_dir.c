@@ -1,6 +1,7 @@
 #include "meta/ns_internal.h"
 
 #include "base/assert.h"
+#include "meta/inode_flags.h"
 
 #define READDIR_BYTES KiB(96) /* of META_BODY_MAX (120 KiB): one collision group fits on top */
 
@@ -134,7 +135,10 @@ int may_remove(const struct meta_request *request, const struct inode *dir,
 {
     bool sticky = (dir->r.mode & S_ISVTX) != 0 && (request->flags & META_SKIP_ACCESS) == 0;
 
-    return sticky && !is_owner(request, victim) && !is_owner(request, dir) ? -EPERM : 0;
+    if (sticky && !is_owner(request, victim) && !is_owner(request, dir)) {
+        return -EPERM;
+    }
+    return flags_allow_remove(dir, victim);
 }
 
 /* By its number alone, of any type: a file handle that the kernel was given. */
@@ -214,6 +218,9 @@ int ns_getattr(struct ns *ns)
         return -EISDIR;
     }
     r = may_access(ns, &inode, mask);
+    if (r == 0) {
+        r = inode_flags_open(inode.r.flags, request->flags);
+    }
     if (r < 0) {
         return r;
     }

@@ -96,6 +96,9 @@ int may_access(struct ns *ns, const struct inode *inode, unsigned mask)
     uint32_t bits;
     int r;
 
+    if ((mask & MAY_WRITE) != 0 && (inode->r.flags & META_ATTR_IMMUTABLE) != 0) {
+        return -EPERM;
+    }
     if ((request->flags & META_SKIP_ACCESS) != 0 && S_ISDIR(mode)) {
         return 0;
     }

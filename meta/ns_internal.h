@@ -50,7 +50,7 @@ void inode_touch(struct ns *ns, struct inode *inode);
 void reply_attr(struct ns *ns, const struct inode *inode);
 void attr_encode(const struct inode *inode, struct buf *out);
 bool in_group(const struct meta_request *request, uint32_t gid);
-/* 0 or -EACCES. */
+/* 0 or -EACCES; -EPERM: immutable, to whoever wants to write. */
 int must_check may_access(struct ns *ns, const struct inode *inode, unsigned mask);
 bool is_owner(const struct meta_request *request, const struct inode *inode);
 void kill_priv(struct ns *ns, struct inode *inode);
@@ -69,7 +69,7 @@ void dentry_retarget(struct ns *ns, uint64_t dir, struct slice name, const struc
 bool dir_is_empty(struct ns *ns, uint64_t dir);
 /* May a name be made in, or removed from, this directory? Checks the directory only. */
 int must_check may_change_dir(struct ns *ns, const struct inode *dir);
-/* The sticky bit: -EPERM. */
+/* The sticky bit and inode flags: -EPERM. */
 int must_check may_remove(const struct meta_request *request, const struct inode *dir,
                           const struct inode *victim);
 int must_check ns_lookup(struct ns *ns);
@@ -106,6 +106,15 @@ int must_check ns_rename(struct ns *ns);
 
 /* ---- ns_setattr.c ---- */
 int must_check ns_setattr(struct ns *ns);
+
+/* ---- ns_flags.c ---- */
+/* What the inode flags forbid: 0 or -EPERM. Write access to an immutable inode: may_access. Of
+ * extended attributes, of the contents other than at the end, and a further link: */
+int must_check flags_allow_change(const struct inode *inode);
+int must_check flags_allow_remove(const struct inode *dir, const struct inode *victim);
+int must_check flags_allow_allocate(const struct inode *inode, uint32_t mode);
+/* SETATTR with META_SET_FLAGS. */
+int must_check ns_set_flags(struct ns *ns, struct inode *inode);
 
 /* ---- ns_extent.c ---- */
 /* So many more bytes of the chunk are named by extents. */

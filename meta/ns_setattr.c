@@ -1,5 +1,7 @@
 #include "meta/ns_internal.h"
 
+#include "meta/inode_flags.h"
+
 #define SET_TIMES                                                                                  \
     (META_SET_ATIME | META_SET_MTIME | META_SET_CTIME | META_SET_ATIME_NOW | META_SET_MTIME_NOW)
 
@@ -93,6 +95,12 @@ int ns_setattr(struct ns *ns)
     int r;
 
     r = inode_get(ns, request->ino, &inode);
+    if (r == 0 && (valid & META_SET_FLAGS) != 0) {
+        return ns_set_flags(ns, &inode);
+    }
+    if (r == 0) {
+        r = inode_flags_setattr(inode.r.flags, valid);
+    }
     if (r == 0) {
         r = check_owner_fields(request, &inode);
     }

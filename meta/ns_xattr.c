@@ -62,6 +62,9 @@ static int check_xattr(struct ns *ns, const struct inode *inode, bool write)
     if (name.size == 0 || memchr(name.data, 0, name.size) != NULL) {
         return -ERANGE;
     }
+    if (write && flags_allow_change(inode) < 0) {
+        return -EPERM;
+    }
     if (acl_is_name(name, &kind)) {
         return acl_check(ns, inode, kind, write);
     }

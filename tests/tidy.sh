@@ -17,7 +17,7 @@ declare -A may=(
     [raft]='base/ net/ raft/'
     [chunkstore]='base/ net/ chunkstore/'
     [meta]='base/ net/ raft/ meta/ chunkstore/chunk_client.h chunkstore/chunk_proto.h chunkstore/placement.h'
-    [fs]='base/ net/ fs/ meta/limits.h meta/lock_table.h meta/meta_client.h meta/meta_proto.h meta/namespace.h meta/record.h chunkstore/chunk_client.h chunkstore/chunk_proto.h chunkstore/placement.h'
+    [fs]='base/ net/ fs/ meta/inode_flags.h meta/limits.h meta/lock_table.h meta/meta_client.h meta/meta_proto.h meta/namespace.h meta/record.h chunkstore/chunk_client.h chunkstore/chunk_proto.h chunkstore/placement.h'
     [cli]='base/ net/ raft/ chunkstore/ meta/ fs/ cli/'
 )
 while IFS=: read -r file include; do

@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 
+SETFLAGS, SYNC = 0x40086602, 8
 IOC_SHUTDOWN = 2 << 30 | 4 << 16 | ord("X") << 8 | 125
 FLUSH, FLUSH_LOG, DROP = 0, 1, 2
 
@@ -94,6 +95,9 @@ def drop(d):
     os.fsync(fd)
     os.pwrite(fd, b"LOST", 0)
     os.pwrite(fd, b"lost", 1000000)
+    synchronous = os.open(d + "/synchronous", os.O_CREAT | os.O_RDWR)
+    fcntl.ioctl(synchronous, SETFLAGS, struct.pack("I4x", SYNC))
+    os.write(synchronous, b"committed")
     shut_down(d, DROP)
     fails(errno.EIO, os.fsync, fd)
     everything_fails(d, fd)
@@ -101,7 +105,9 @@ def drop(d):
 
 def dropped(d):
     assert read(d + "/file") == b"acknowledged", read(d + "/file")[:20]
+    assert read(d + "/synchronous") == b"committed"
     os.unlink(d + "/file")
+    os.unlink(d + "/synchronous")
 
 
 globals()[sys.argv[1]](sys.argv[2])

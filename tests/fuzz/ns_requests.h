@@ -184,7 +184,7 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
         .name = fuzz_name(from),
         .name2 = fuzz_name(from),
         .mode = (uint32_t)from->number(UINT32_MAX),
-        .valid = (uint32_t)from->below(1024),
+        .valid = (uint32_t)from->below(2048),
         .size = from->number(UINT64_MAX),
         .offset = from->number(UINT64_MAX),
         .count = (uint32_t)from->number(UINT32_MAX),
@@ -210,6 +210,11 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
         request.mode = (uint32_t)from->below(32);
         request.offset = from->below(64) * 2048;
         request.size = from->below(64) * 2048;
+    } else if (request.op == META_SETATTR && (request.valid & META_SET_FLAGS) != 0 &&
+               from->below(5) != 0) { /* that can be set */
+        request.valid = META_SET_FLAGS;
+        request.mode = META_ATTR_SETTABLE;
+        request.count &= META_ATTR_SETTABLE;
     } else if (request.op == META_ORPHAN_FREE || request.op == META_CHUNKS_DELETED) {
         for (uint64_t i = from->below(4); i > 0; i--) {
             chunk_ids_append(body, fuzz_ino(world, from), from->below(40));

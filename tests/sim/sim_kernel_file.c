@@ -12,7 +12,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
-#define READ_PAGES 32 /* of one READ */
+#define READ_PAGES       32       /* of one READ */
+#define KERNEL_LARGEFILE 0100000U /* the kernel adds it to what a program opens */
 
 static uint8_t *page_at(const struct knode *node, uint64_t number)
 {
@@ -105,7 +106,9 @@ static void pages_truncate(struct knode *node, uint64_t size)
 static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
 {
     struct waiting waiting = {
-        .call = {.op = FS_OPEN, .ino = node->ino, .open_flags = flags & (O_ACCMODE | O_TRUNC)}};
+        .call = {.op = FS_OPEN,
+                 .ino = node->ino,
+                 .open_flags = (flags & (O_ACCMODE | O_TRUNC)) | KERNEL_LARGEFILE}};
     bool truncates = (flags & O_TRUNC) != 0;
     int r;
 

@@ -17,8 +17,8 @@ import traceback
 
 from helpers import CASES, SOMEBODY, become
 
-SUBJECTS = ("content", "opens", "mapped", "allocation", "rights", "acls", "xattrs", "times", "names", "listings",
-            "errnos", "special", "mounts", "full")
+SUBJECTS = ("content", "opens", "mapped", "allocation", "rights", "acls", "xattrs", "flags", "times", "names",
+            "listings", "errnos", "special", "mounts", "full")
 SECONDS = 120
 
 
