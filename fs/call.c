@@ -75,10 +75,13 @@ static void take_looked_up(struct fs_call *call, struct inode *inode,
 /* The kernel gets to know the entry with this reply: a lookup reference. */
 static void make_known(struct fs_call *call, const struct meta_reply *reply)
 {
+    bool known = inode_find(call->mount, call->attr.ino) != NULL;
     struct inode *inode = inode_make(call->mount, call->attr.ino);
 
     inode_ref(call->mount, inode);
-    inode_update(call->mount, inode, &call->attr, false);
+    if (!known) { /* else take_attr has: they say what is pending here by now */
+        inode_update(call->mount, inode, &call->attr, false);
+    }
     if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         if (reply->value2 == 1) {
             inode->contents = CONTENTS_INLINE; /* new and empty */
