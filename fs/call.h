@@ -116,6 +116,7 @@ struct fs_call {
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool written;           /* WRITE: its bytes are taken */
+    bool turn;              /* WRITE: it has waited in line, and is the first */
     bool opening, removing; /* counted in the mount */
 };
 
@@ -134,6 +135,8 @@ void fs_call_space_send(struct fs_call *call);
 bool fs_call_needs_clean(const struct fs_call *call);
 /* What flush_wait waited for is committed, or has failed. */
 void fs_call_flushed(struct fs_call *call, int status);
+/* The writes in line go on, the first that waited first. */
+void fs_call_write_next(struct inode *inode);
 /* The next SETATTR of the size in line may go, if the inode is in no flush round. */
 void fs_call_truncate_next(struct inode *inode);
 /* The inode is gone for everybody: forget what it has not committed. */

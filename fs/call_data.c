@@ -243,6 +243,35 @@ static uint64_t floating_end(const struct inode *inode)
     return inode->flushing_floats ? dirty_end(&inode->flushing) : inode_size(inode);
 }
 
+/* In line: who came first goes first, for one write(2) may be several WRITEs at once. */
+static void wait_for_turn(struct fs_call *call, struct inode *inode)
+{
+    TRACE_MARK("a write waits for appends, or an append for writes");
+    call->waiting_flush = true;
+    if (call->turn) {
+        list_push_front(&inode->write_waiters, &call->node);
+    } else {
+        list_push_back(&inode->write_waiters, &call->node);
+    }
+    flush_hurry(call->mount, inode);
+}
+
+void fs_call_write_next(struct inode *inode)
+{
+    struct list_node *node;
+
+    while ((node = list_pop_front(&inode->write_waiters)) != NULL) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        call->waiting_flush = false;
+        call->turn = true;
+        fs_call_start(call);
+        if (list_first(&inode->write_waiters) == node) {
+            return; /* it still waits */
+        }
+    }
+}
+
 /*
  * Where the file ends is for us to say: the kernel goes by the size that it heard last. And while
  * others may append, too, it is for the service to say: what is appended then floats until it is
@@ -254,9 +283,9 @@ static bool place_append(struct fs_call *call, struct inode *inode)
     bool floats = call->append &&
                   (!coherence_trusts(call->mount, inode) || dirty_floats || inode->flushing_floats);
 
-    if (inode->dirty.count != 0 && dirty_floats != floats) {
-        TRACE_MARK("a write waits for appends, or an append for writes");
-        flush_wait(call, inode);
+    if ((inode->dirty.count != 0 && dirty_floats != floats) ||
+        (!call->turn && !list_empty(&inode->write_waiters))) {
+        wait_for_turn(call, inode);
         return true;
     }
     inode->dirty_floats = floats;
@@ -286,6 +315,7 @@ static void start_write(struct fs_call *call)
     }
     if (mount->dirty_bytes >= mount->settings.dirty_bytes) {
         call->waiting_space = true;
+        call->turn = false; /* this line keeps the order, too */
         list_push_back(&mount->space_queue, &call->node);
         flush_poke(mount);
         return;

@@ -45,6 +45,7 @@ struct inode {
     struct list_node flush_node;  /* in mount.flush_queue */
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
+    struct list write_waiters;    /* WRITE calls that wait for appends, and appends for writes */
     bool in_round;
     bool locks_lost;                /* of programs that have it open: they get EIO */
     bool gone;                      /* the service has it no more: ESTALE from now on */
