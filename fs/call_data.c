@@ -295,6 +295,7 @@ static bool place_append(struct fs_call *call, struct inode *inode)
         call->moved = call->offset != end;
         call->offset = end;
         inode->page_change = call->moved ? PAGES_UNKNOWN : inode->page_change;
+        inode->moves += call->moved ? 1 : 0;
     }
     return false;
 }

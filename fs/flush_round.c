@@ -200,6 +200,7 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
 static void drop_pages(struct mount *mount, struct inode *inode)
 {
     inode->page_change = PAGES_UNKNOWN;
+    inode->moves++;
     if (mount->drop_pages != NULL) {
         mount->drop_pages(mount, inode->ino, NULL);
     }

@@ -35,7 +35,9 @@ struct inode {
                                   older one begin again */
     uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = no pages,
                                   PAGES_UNKNOWN = of nobody knows which */
-    bool pages_dropping;       /* an open handle made the kernel drop old ones: maybe not yet */
+    uint64_t moves, moves_dropped; /* appends that went elsewhere than the kernel has them in its
+                                      pages; those whose pages are dropped, as an fsync knows */
+    bool pages_dropping;           /* an open handle made the kernel drop old ones: maybe not yet */
     struct dirty dirty;
     struct dirty flushing; /* in a flush round, read-only */
     bool dirty_floats;     /* it was appended: a round places it where the file ends then */
