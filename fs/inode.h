@@ -39,9 +39,7 @@ struct inode {
                                       pages; those whose pages are dropped, as an fsync knows */
     bool pages_dropping;           /* an open handle made the kernel drop old ones: maybe not yet */
     struct dirty dirty;
-    struct dirty flushing; /* in a flush round, read-only */
-    bool dirty_floats;     /* it was appended: a round places it where the file ends then */
-    bool flushing_floats;
+    struct dirty flushing;   /* in a flush round, read-only */
     uint64_t committed_size; /* the size that the server knows */
     uint64_t dirty_since_ns;
     struct list_node flush_node;  /* in mount.flush_queue */
