@@ -128,6 +128,7 @@ static void drop_unlinked(struct fs_call *call)
 
     if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0 && call->mount->opening == 0) {
         fs_call_drop_dirty(call->mount, inode);
+        inode->found_until_ns = 0;
     }
 }
 
@@ -140,13 +141,24 @@ static void forget_attributes(struct mount *mount, uint64_t ino)
     }
 }
 
+/* Who has found its name before may open it. */
+static void keep_replaced(struct mount *mount, uint64_t ino)
+{
+    struct inode *inode = inode_find(mount, ino);
+
+    forget_attributes(mount, ino);
+    if (inode != NULL) {
+        inode_found(mount, inode);
+    }
+}
+
 /* A mutation changes more inodes than the one it answers with: directories, a replaced file. */
 static void forget_touched(struct fs_call *call, const struct meta_reply *reply)
 {
     switch ((int)call->op) {
     case FS_RENAME:
         forget_attributes(call->mount, call->ino2);
-        forget_attributes(call->mount, reply->value);
+        keep_replaced(call->mount, reply->value);
         forget_attributes(call->mount, call->ino);
         return;
     case FS_CREATE:
@@ -381,11 +393,16 @@ static bool answer_no_xattr(struct fs_call *call)
 
 /* The victim of an unlink or a rename may be open here: only if nothing is open at all, or about to
  * be, is that excluded before the lookup on the server, so this errs on the side of "still open".
- */
+ * What a rename replaces always counts as open: a name never fails to be there (rename(2)), so who
+ * has found the old file must be able to open it. */
 static void note_open_victims(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
+    if (call->op == FS_RENAME && !call->opening) {
+        call->opening = true;
+        mount->opening++;
+    }
     if (mount->open_count != 0 || mount->opening != 0) {
         call->flags |= META_STILL_OPEN;
     } else if (!call->removing) {

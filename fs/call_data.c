@@ -196,7 +196,8 @@ static void start_open(struct fs_call *call)
     struct inode *inode = inode_make(call->mount, call->ino);
     unsigned mode = call->open_flags & O_ACCMODE;
 
-    if (inode->attr.ino != 0 && inode->attr.nlink == 0 && inode->opens == 0) {
+    if (inode->attr.ino != 0 && inode->attr.nlink == 0 && inode->opens == 0 &&
+        !inode_may_be_opened(call->mount, inode)) {
         /* Removed just before: the kernel looks the name up again. */
         fs_call_finish(call, -ESTALE);
         return;

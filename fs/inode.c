@@ -57,7 +57,18 @@ void inode_unkeep(struct mount *mount, struct inode *inode)
 void inode_ref(struct mount *mount, struct inode *inode)
 {
     inode->lookups++;
+    inode_found(mount, inode);
     inode_unkeep(mount, inode);
+}
+
+void inode_found(struct mount *mount, struct inode *inode)
+{
+    inode->found_until_ns = env_now(mount->env) + FS_FOUND_NS;
+}
+
+bool inode_may_be_opened(const struct mount *mount, const struct inode *inode)
+{
+    return inode->lookups != 0 && env_now(mount->env) < inode->found_until_ns;
 }
 
 bool inode_pending(const struct inode *inode)

@@ -21,7 +21,8 @@ enum inode_contents {
 
 struct inode {
     uint64_t ino;
-    uint64_t lookups; /* references of the kernel */
+    uint64_t lookups;        /* references of the kernel */
+    uint64_t found_until_ns; /* a program may have found its name, and be about to open it */
     unsigned opens;
     unsigned buffered_opens; /* of those: through the kernel's pages */
     uint64_t epoch; /* mount.alone_epoch when the server's last word came; 0 = not alone then */
@@ -75,6 +76,9 @@ void inode_open(struct mount *mount, struct inode *inode, uint32_t flags);
 void inode_close(struct mount *mount, struct inode *inode, uint32_t flags);
 /* The kernel gets to know it. */
 void inode_ref(struct mount *mount, struct inode *inode);
+/* A name of it was found, or is replaced now: it can be opened for a while, name or not. */
+void inode_found(struct mount *mount, struct inode *inode);
+bool inode_may_be_opened(const struct mount *mount, const struct inode *inode);
 /* It does not stay any more for having been fetched ahead. */
 void inode_unkeep(struct mount *mount, struct inode *inode);
 /* Frees the inode when nothing needs it any more. */

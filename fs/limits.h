@@ -26,6 +26,7 @@
 #define FS_LOCAL_INOS         8192            /* inode numbers reserved at once */
 #define FS_NAMES_MAX          100000          /* of one directory, 8 MiB; above: no longer kept */
 #define FS_READDIR_BATCH      256
+#define FS_FOUND_NS           NS_PER_S /* from the lookup of a name to the open of what it named */
 /* Fetched before the kernel asks (fs/ahead.h). */
 #define FS_AHEAD_INODES       16384 /* that the kernel does not know, 0.7 KiB each: 12 MiB */
 #define FS_AHEAD_LOOKUPS      2U    /* in a directory, before its names are read */

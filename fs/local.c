@@ -308,12 +308,18 @@ static bool may_be_open(const struct mount *mount, const struct inode *inode)
     return inode->opens != 0 || mount->opening != 0;
 }
 
-static void drop_name_of(struct mount *mount, struct inode *victim, uint64_t now)
+static void drop_name_of(struct inode *victim, uint64_t now)
 {
     touch(victim, now);
     victim->attr.nlink -= victim->attr.nlink > 0;
-    if (victim->attr.nlink == 0 && !may_be_open(mount, victim)) {
+}
+
+/* The service frees it at once. */
+static void drop_file(struct mount *mount, struct inode *victim)
+{
+    if (victim->attr.nlink == 0) {
         fs_call_drop_dirty(mount, victim);
+        victim->found_until_ns = 0;
     }
 }
 
@@ -329,7 +335,10 @@ static bool try_unlink(struct fs_call *call)
     }
     names_remove(&dir->names, call->name);
     touch_dir(dir, now, 0);
-    drop_name_of(mount, victim, now);
+    drop_name_of(victim, now);
+    if (!may_be_open(mount, victim)) {
+        drop_file(mount, victim);
+    }
     send_behind(call,
                 (struct meta_request){.op = META_UNLINK,
                                       .flags = may_be_open(mount, victim) ? META_STILL_OPEN : 0,
@@ -388,16 +397,16 @@ static bool try_rename(struct fs_call *call)
     }
     touch(moved, now);
     if (victim != NULL) {
-        drop_name_of(mount, victim, now);
+        drop_name_of(victim, now);
+        inode_found(mount, victim); /* who has found its name may open it */
     }
     send_behind(call,
-                (struct meta_request){
-                    .op = META_RENAME,
-                    .flags = victim != NULL && may_be_open(mount, victim) ? META_STILL_OPEN : 0,
-                    .ino = call->ino,
-                    .name = call->name,
-                    .ino2 = call->ino2,
-                    .name2 = call->name2},
+                (struct meta_request){.op = META_RENAME,
+                                      .flags = victim != NULL ? META_STILL_OPEN : 0,
+                                      .ino = call->ino,
+                                      .name = call->name,
+                                      .ino2 = call->ino2,
+                                      .name2 = call->name2},
                 now,
                 (uint64_t[]){moved->ino, from->ino, to == from ? 0 : to->ino,
                              victim != NULL ? victim->ino : 0});

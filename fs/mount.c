@@ -85,7 +85,11 @@ static bool on_is_open(struct meta_client *client, uint64_t ino)
     const struct mount *mount = client->data;
     const struct inode *inode = inode_find(client->data, ino);
 
-    return mount->opening != 0 || (inode != NULL && (inode->opens != 0 || inode_pending(inode)));
+    if (mount->opening != 0) {
+        return true;
+    }
+    return inode != NULL &&
+           (inode->opens != 0 || inode_pending(inode) || inode_may_be_opened(mount, inode));
 }
 
 static uint64_t on_chunk_low(struct meta_client *client)

@@ -15,7 +15,7 @@
 #define META_CLIENT_RETRY_NS   (50 * NS_PER_MS)  /* pause when no server leads */
 #define META_CLIENT_RETRY_MAX  (400 * NS_PER_MS) /* doubled with each round of them, up to this */
 #define META_CLIENT_SILENCE_NS (200 * NS_PER_MS) /* no answer: does another one lead? */
-#define META_CLIENT_PROBE_NS   (100 * NS_PER_MS) /* from one question to the next */
+#define META_CLIENT_PROBE_NS   (50 * NS_PER_MS)  /* from one question to the next */
 #define META_KEEPALIVE_NS      (2500 * NS_PER_MS)
 #define META_ALONE_GRANT_NS    (3 * NS_PER_S) /* from sending the KEEPALIVE; + 1 s in the kernel */
 #define META_LEASE_MARGIN_NS   (2 * NS_PER_S) /* the client stops this much before the server */

@@ -16,13 +16,6 @@
 
 /* ---- the core's output ---- */
 
-void raft_node_turn_soon(struct raft_node *node)
-{
-    if (!env_timer_running(&node->turn) && !node->closing) {
-        env_timer_start(node->env, &node->turn, env_now(node->env));
-    }
-}
-
 static struct raft_held *hold(struct raft_node *node, uint64_t ticket)
 {
     struct raft_held *held = mem_zalloc(sizeof(*held));
@@ -104,42 +97,6 @@ static void send(struct raft_node *node, const struct raft_message *original)
     send_now(node, message->to, buf_slice(&body), buf_slice(&payload));
 }
 
-/* Confirmed reads get their index, refused ones an id of 0; the turn ends both. */
-static void mark_reads(struct raft_node *node, const struct raft_output *output)
-{
-    for (unsigned i = 0; i < output->read_count; i++) {
-        list_for_each (at, &node->reads) {
-            struct raft_read *read = list_entry(at, struct raft_read, node);
-
-            if (read->id == output->reads[i].id) {
-                read->id = output->reads[i].status == 0 ? read->id : 0;
-                read->index = output->reads[i].index;
-                break;
-            }
-        }
-    }
-    if (output->read_count > 0) {
-        raft_node_turn_soon(node);
-    }
-}
-
-static bool leads(const struct raft_node *node)
-{
-    return raft_leader_ready(&node->raft) && node->applied >= node->raft.term_start;
-}
-
-static bool role_differs(const struct raft_node *node)
-{
-    return node->told_leader != leads(node) || node->told_term != node->raft.term ||
-           node->told_leader_id != node->raft.leader;
-}
-
-/* Is there something to apply, and a state to apply it to? */
-static bool may_apply(const struct raft_node *node)
-{
-    return node->applied < node->raft.commit && !node->raft.rebuild;
-}
-
 int raft_node_step(struct raft_node *node, struct raft_input input)
 {
     struct raft_output output;
@@ -154,12 +111,11 @@ int raft_node_step(struct raft_node *node, struct raft_input input)
     for (unsigned i = 0; i < output.send_count; i++) {
         send(node, &output.send[i]);
     }
-    mark_reads(node, &output);
+    raft_node_mark_reads(node, &output);
     if (output.snapshot_to != 0) {
         node->snapshot_out.wanted = output.snapshot_to;
     }
-    if (may_apply(node) || role_differs(node) ||
-        (output.snapshot_to != 0 && !node->snapshot_out.active)) {
+    if (raft_node_turn_needed(node) || (output.snapshot_to != 0 && !node->snapshot_out.active)) {
         raft_node_turn_soon(node);
     }
     if (node->raft.lost && !node->told_lost) {
@@ -260,100 +216,6 @@ void raft_node_receive(struct raft_node *node, struct rpc_request *request)
     raft_node_snapshot_receive(node, request);
 }
 
-/* ---- the turn: everything that calls the machine ---- */
-
-static void apply_entry(struct raft_node *node, uint64_t index, const struct raft_entry *entry)
-{
-    struct raft_members members;
-
-    if (raft_command_is_members(entry->command)) {
-        int r = raft_members_decode(&members, entry->command);
-
-        ASSERT(r == 0); /* looked at before it came into the log */
-        node->machine->members_changed(node->machine, index, entry->term, &members, entry->command);
-    } else {
-        node->machine->apply(node->machine, index, entry->term, entry->command);
-    }
-}
-
-static void apply_slice(struct raft_node *node)
-{
-    for (unsigned i = 0; i < RAFT_APPLY_SLICE && may_apply(node); i++) {
-        struct raft_entry entry = *raft_entry_at(&node->raft, node->applied + 1);
-
-        apply_entry(node, node->applied + 1, &entry);
-        if (node->closing) {
-            return;
-        }
-        node->applied++;
-        node->applied_term = entry.term;
-    }
-    if (node->raft.tail.bytes > RAFT_TAIL_BYTES_MAX) {
-        raft_compact(&node->raft, node->applied, RAFT_TAIL_BYTES_MAX);
-    }
-}
-
-static void tell_role(struct raft_node *node)
-{
-    if (!role_differs(node)) {
-        return;
-    }
-    node->told_leader = leads(node);
-    node->told_term = node->raft.term;
-    node->told_leader_id = node->raft.leader;
-    LOG_INFO(node->env, "raft", "role term=%" PRIu64 " leader=%u leads=%d applied=%" PRIu64,
-             node->told_term, node->told_leader_id, node->told_leader, node->applied);
-    node->machine->role_changed(node->machine, node->told_leader, node->told_term,
-                                node->told_leader_id);
-}
-
-static void end_reads(struct raft_node *node)
-{
-    list_for_each (at, &node->reads) {
-        struct raft_read *read = list_entry(at, struct raft_read, node);
-
-        if (read->id == 0 || read->index <= node->applied) {
-            int status = read->id == 0 ? -ERR_NOT_LEADER : 0;
-
-            list_remove(&read->node);
-            node->read_count--;
-            read->done(read, status);
-            /* done() may have ended or begun others: what the loop holds may be gone. */
-            raft_node_turn_soon(node);
-            return;
-        }
-    }
-}
-
-static void end_many_reads(struct raft_node *node)
-{
-    uint64_t before;
-
-    do {
-        before = node->read_count;
-        end_reads(node);
-    } while (node->read_count < before && !node->closing);
-}
-
-static void on_turn(struct env_timer *timer)
-{
-    struct raft_node *node = container_of(timer, struct raft_node, turn);
-
-    apply_slice(node);
-    if (!node->closing) {
-        tell_role(node);
-    }
-    if (!node->closing) {
-        end_many_reads(node);
-    }
-    if (!node->closing && node->snapshot_out.wanted != 0 && !node->snapshot_out.active) {
-        raft_node_snapshot_begin(node);
-    }
-    if (!node->closing && may_apply(node)) {
-        raft_node_turn_soon(node);
-    }
-}
-
 /* ---- the interface ---- */
 
 int raft_node_propose(struct raft_node *node, struct slice command, uint64_t *out_index)
@@ -373,42 +235,10 @@ int raft_node_propose(struct raft_node *node, struct slice command, uint64_t *ou
     return r;
 }
 
-int raft_node_read(struct raft_node *node, struct raft_read *read)
-{
-    int r;
-
-    if (node->closing || !leads(node)) {
-        return -ERR_NOT_LEADER;
-    }
-    if (raft_lease_good(&node->raft, env_now(node->env)) && node->applied >= node->raft.commit) {
-        return 1;
-    }
-    if (node->read_count >= RAFT_READS_MAX) {
-        return -ERR_BUSY;
-    }
-    read->id = ++node->next_read_id;
-    read->index = UINT64_MAX;
-    read->node = (struct list_node){0};
-    list_push_back(&node->reads, &read->node);
-    node->read_count++;
-    r = raft_node_step(node, (struct raft_input){.type = RAFT_INPUT_READ, .read_id = read->id});
-    if (r < 0) {
-        raft_node_read_cancel(node, read);
-    }
-    return r;
-}
-
-void raft_node_read_cancel(struct raft_node *node, struct raft_read *read)
-{
-    if (list_linked(&read->node)) {
-        list_remove(&read->node);
-        node->read_count--;
-    }
-}
-
 bool raft_node_lease_good(struct raft_node *node)
 {
-    return !node->closing && leads(node) && raft_lease_good(&node->raft, env_now(node->env));
+    return !node->closing && raft_node_leads(node) &&
+           raft_lease_good(&node->raft, env_now(node->env));
 }
 
 void raft_node_oneway(struct raft_node *node, uint32_t to, uint16_t opcode, struct slice body)
@@ -567,7 +397,7 @@ int raft_node_open(struct raft_node *node, struct env *env, const struct raft_no
         .compacted = config->applied_index,
     };
     node->tick.fire = on_tick;
-    node->turn.fire = on_turn;
+    node->turn.fire = raft_node_turn;
     raft_node_copy_peers(node, config);
     list_init(&node->links);
     list_init(&node->held);
@@ -632,7 +462,7 @@ void raft_node_status(const struct raft_node *node, struct raft_node_status *out
 
     *out_status = (struct raft_node_status){
         .role = raft->role,
-        .leader_ready = !node->closing && leads(node),
+        .leader_ready = !node->closing && raft_node_leads(node),
         .term = raft->term,
         .leader_id = raft->leader,
         .commit = raft->commit,

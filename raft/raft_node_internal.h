@@ -1,5 +1,5 @@
 #pragma once
-/* raft_node_internal: what the two files of the driver share. */
+/* raft_node_internal: what the files of the driver share. */
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -8,8 +8,17 @@
 
 /* raft_node.c: one step of the core, and everything that its output asks for. */
 int raft_node_step(struct raft_node *node, struct raft_input input);
+
+/* raft_node_turn.c: the only one that calls the machine, but for snapshots. */
+void raft_node_turn(struct env_timer *timer);
 /* Something to do at the next turn of the loop. */
 void raft_node_turn_soon(struct raft_node *node);
+/* Is there something to apply or to tell? */
+bool raft_node_turn_needed(const struct raft_node *node);
+/* It leads, and has applied all that was there before its term. */
+bool raft_node_leads(const struct raft_node *node);
+/* Confirmed reads get their index, refused ones an id of 0; the turn ends both. */
+void raft_node_mark_reads(struct raft_node *node, const struct raft_output *output);
 
 /* raft_node_link.c */
 void raft_node_copy_peers(struct raft_node *node, const struct raft_node_config *config);

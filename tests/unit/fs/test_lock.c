@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "fs/call.h"
+#include "fs/coherence.h"
 #include "fs/lock_internal.h"
 #include "fs/mount.h"
 #include "tests/sim/env_sim.h"
@@ -38,6 +39,7 @@ static struct fixture *alone(void)
     lock_init(&f->mount);
     list_init(&f->mount.flush_queue);
     list_init(&f->mount.contents);
+    list_init(&f->mount.round_list);
     return f;
 }
 
@@ -146,6 +148,87 @@ static void test_the_next_owner_of_that_number(void **state)
     leave(f);
 }
 
+/* A call that waits for something else than another lock. */
+static void begin(struct fixture *f, struct fs_call *call)
+{
+    unsigned before = f->ended;
+
+    *call = (struct fs_call){.mount = &f->mount,
+                             .op = FS_LOCK,
+                             .ino = 7,
+                             .handle = 1,
+                             .started_ns = 1,
+                             .lock = {.owner = 5, .type = META_LOCK_WRITE, .to = UINT64_MAX},
+                             .done = on_done};
+    fs_call_start(call);
+    assert_int_equal(f->ended, before);
+}
+
+static void set_lease(struct fixture *f, uint64_t until_ns)
+{
+    f->mount.meta.lease_until_ns = until_ns;
+}
+
+/* While nobody hears this mount, its session may be over, and others may have the lock. */
+static void test_granted_while_the_session_lives(void **state)
+{
+    struct fixture *f = alone();
+    struct fs_call call;
+
+    (void)state;
+    set_lease(f, 0);
+    begin(f, &call);
+    sim_run(f->sim, sim_now(f->sim) + NS_PER_S);
+    assert_int_equal(f->ended, 0);
+    set_lease(f, UINT64_MAX);
+    sim_run(f->sim, sim_now(f->sim) + NS_PER_S);
+    assert_int_equal(f->ended, 1);
+    assert_int_equal(f->error, 0);
+    assert_int_equal(release(f, 1), 0);
+    leave(f);
+}
+
+/* What is known of the file is from before this mount was alone: the service is asked, which is not
+ * there. */
+static void test_not_granted_over_old_contents(void **state)
+{
+    struct fixture *f = alone();
+    struct inode *inode = inode_make(&f->mount, 7);
+    struct fs_call call;
+
+    (void)state;
+    list_init(&f->mount.meta.queued);
+    list_init(&f->mount.meta.ending);
+    f->mount.meta.env = f->mount.env;
+    f->mount.meta.closing = true;
+    inode->opens = 1;
+    assert_false(coherence_trusts(&f->mount, inode));
+    begin(f, &call);
+    assert_false(list_empty(&f->mount.meta.ending));
+    inode->opens = 0;
+    inode_release(&f->mount, inode);
+    leave(f);
+}
+
+/* Whoever had a lock relied on nobody else writing. */
+static void test_locks_are_lost_with_the_session(void **state)
+{
+    struct fixture *f = alone();
+    struct inode *inode, *other = inode_make(&f->mount, 8);
+
+    (void)state;
+    assert_int_equal(lock(f, 5, 1, META_LOCK_WRITE), 0);
+    inode = inode_make(&f->mount, 7);
+    inode->opens = other->opens = 1;
+    lock_session_lost(&f->mount);
+    assert_true(inode->locks_lost);
+    assert_false(other->locks_lost);
+    inode->opens = other->opens = 0;
+    inode_release(&f->mount, inode);
+    inode_release(&f->mount, other);
+    leave(f);
+}
+
 /* What was lost is told by every call, not only by the first. */
 static void test_open_files_say_what_was_lost(void **state)
 {
@@ -174,6 +257,9 @@ int main(void)
         cmocka_unit_test(test_record_locks_go_with_the_open_file),
         cmocka_unit_test(test_not_with_another_open_file),
         cmocka_unit_test(test_the_next_owner_of_that_number),
+        cmocka_unit_test(test_granted_while_the_session_lives),
+        cmocka_unit_test(test_not_granted_over_old_contents),
+        cmocka_unit_test(test_locks_are_lost_with_the_session),
         cmocka_unit_test(test_open_files_say_what_was_lost),
     };
 

@@ -116,6 +116,7 @@ static void test_who_does_not_serve_yet_says_so(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 3; seed++) {
         world = (struct world){.sim = sim_new(seed), .settings = meta_settings_defaults()};
+        world.settings.log_segment_bytes = MiB(1); /* zeroed at each start */
         world.identities[ASKER] =
             (struct rpc_identity){.cluster_uuid = "0123456789abcde", .role = RPC_ROLE_ADMIN};
         sim_faults(world.sim)->disk_min_ns = 20 * NS_PER_MS; /* time to ask in */
