@@ -28,10 +28,32 @@ static void start_opens(struct mount *mount)
     }
 }
 
+/* A program that has synced reads what it appended where it lies. */
+static void note_moves(struct fs_call *call, int status)
+{
+    const struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (status == 0 && (call->op == FS_FSYNC || call->op == FS_FLUSH) && inode != NULL &&
+        call->mount->drop_pages != NULL) {
+        call->moves = inode->moves;
+        call->stale_pages = inode->moves != inode->moves_dropped;
+    }
+}
+
+void fs_call_pages_dropped(struct fs_call *call)
+{
+    struct inode *inode = inode_find(call->mount, call->ino);
+
+    if (inode != NULL) {
+        inode->moves_dropped = max_u64(inode->moves_dropped, call->moves);
+    }
+}
+
 void fs_call_finish(struct fs_call *call, int status)
 {
     struct mount *mount = call->mount;
 
+    note_moves(call, status);
     call->error = status < 0 ? err_to_errno(status) : 0;
     mount->opening -= call->opening ? 1 : 0;
     mount->removing -= call->removing ? 1 : 0;
@@ -75,10 +97,13 @@ static void take_looked_up(struct fs_call *call, struct inode *inode,
 /* The kernel gets to know the entry with this reply: a lookup reference. */
 static void make_known(struct fs_call *call, const struct meta_reply *reply)
 {
+    bool known = inode_find(call->mount, call->attr.ino) != NULL;
     struct inode *inode = inode_make(call->mount, call->attr.ino);
 
     inode_ref(call->mount, inode);
-    inode_update(call->mount, inode, &call->attr, false);
+    if (!known) { /* else take_attr has: they say what is pending here by now */
+        inode_update(call->mount, inode, &call->attr, false);
+    }
     if (call->op == FS_CREATE || call->op == FS_TMPFILE) {
         if (reply->value2 == 1) {
             inode->contents = CONTENTS_INLINE; /* new and empty */

@@ -101,6 +101,9 @@ struct fs_call {
     bool keep_cache;       /* OPEN, CREATE: pages from before are valid */
     struct slice out;      /* READ, READLINK, xattrs, READDIR records, STATFS: valid inside done */
     bool end;              /* READDIR: no more entries */
+    bool stale_pages;      /* FSYNC, FLUSH: what was appended lies elsewhere than the kernel has it:
+                              its pages are dropped, and fs_call_pages_dropped is told, before the
+                              program has its answer */
 
     /* Private. */
     struct meta_call meta;
@@ -108,6 +111,7 @@ struct fs_call {
     struct op *active;     /* a running read, for cancel */
     uint64_t started_ns;   /* 0 = not yet */
     uint64_t stamp;        /* a sync: everything written up to this one */
+    uint64_t moves;        /* stale_pages: of the inode, then */
     uint64_t behind;       /* waits for operations up to this number (fs/local.h); 0 = not yet */
     enum lock_step lock_step;
     struct lock_op *lock_op; /* SENT; IN_LINE: the question whether it is our turn, or NULL */
@@ -116,6 +120,7 @@ struct fs_call {
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
     bool written;           /* WRITE: its bytes are taken */
+    bool turn;              /* WRITE: it has waited in line, and is the first */
     bool opening, removing; /* counted in the mount */
 };
 
@@ -134,6 +139,10 @@ void fs_call_space_send(struct fs_call *call);
 bool fs_call_needs_clean(const struct fs_call *call);
 /* What flush_wait waited for is committed, or has failed. */
 void fs_call_flushed(struct fs_call *call, int status);
+/* The writes in line go on, the first that waited first. */
+void fs_call_write_next(struct inode *inode);
+/* See stale_pages. */
+void fs_call_pages_dropped(struct fs_call *call);
 /* The next SETATTR of the size in line may go, if the inode is in no flush round. */
 void fs_call_truncate_next(struct inode *inode);
 /* The inode is gone for everybody: forget what it has not committed. */

@@ -76,6 +76,13 @@ static void on_size_set(struct meta_call *meta)
     inode_release(mount, inode);
 }
 
+/* Has it to be known where they are? */
+static bool cuts_floating(const struct fs_call *call, const struct inode *inode)
+{
+    return coherence_trusts(call->mount, inode) ? call->set.size > dirty_float_offset(&inode->dirty)
+                                                : call->set.size != 0 && inode->dirty.floating != 0;
+}
+
 void fs_call_truncate_next(struct inode *inode)
 {
     struct list_node *node;
@@ -89,8 +96,7 @@ void fs_call_truncate_next(struct inode *inode)
         return;
     }
     call = container_of(node, struct fs_call, node);
-    if ((fs_call_needs_clean(call) || (inode->dirty_floats && call->set.size != 0)) &&
-        inode->dirty.count != 0) {
+    if (inode->dirty.count != 0 && (fs_call_needs_clean(call) || cuts_floating(call, inode))) {
         list_push_front(&inode->truncate_waiters, &call->node);
         flush_hurry(call->mount, inode);
         return; /* the end of the round comes here again */
@@ -250,32 +256,68 @@ static uint64_t floating_end(const struct inode *inode)
     if (inode->dirty.count != 0) {
         return dirty_end(&inode->dirty);
     }
-    return inode->flushing_floats ? dirty_end(&inode->flushing) : inode_size(inode);
+    return inode->flushing.floating != 0 ? dirty_end(&inode->flushing) : inode_size(inode);
+}
+
+/* In line: who came first goes first, for one write(2) may be several WRITEs at once. */
+static void wait_for_turn(struct fs_call *call, struct inode *inode)
+{
+    TRACE_MARK("a write waits for appends, or an append for writes");
+    call->waiting_flush = true;
+    if (call->turn) {
+        list_push_front(&inode->write_waiters, &call->node);
+    } else {
+        list_push_back(&inode->write_waiters, &call->node);
+    }
+    flush_hurry(call->mount, inode);
+}
+
+void fs_call_write_next(struct inode *inode)
+{
+    struct list_node *node;
+
+    while ((node = list_pop_front(&inode->write_waiters)) != NULL) {
+        struct fs_call *call = container_of(node, struct fs_call, node);
+
+        call->waiting_flush = false;
+        call->turn = true;
+        fs_call_start(call);
+        if (list_first(&inode->write_waiters) == node) {
+            return; /* it still waits */
+        }
+    }
+}
+
+/* Are there other writes where appends have no sure place, or the other way round? */
+static bool must_wait(const struct fs_call *call, const struct inode *inode)
+{
+    size_t beside =
+        call->append ? inode->dirty.count - inode->dirty.floating : inode->dirty.floating;
+
+    return (!call->turn && !list_empty(&inode->write_waiters)) ||
+           (beside != 0 && !coherence_trusts(call->mount, inode));
 }
 
 /*
  * Where the file ends is for us to say: the kernel goes by the size that it heard last. And while
- * others may append, too, it is for the service to say: what is appended then floats until it is
- * committed, and no other writes are dirty beside it. True: the call waits for those.
+ * others may append, too, it is for the service to say: what is appended floats until it is
+ * committed, and no other writes are dirty beside it, but from when nobody else could. True: the
+ * call waits for those.
  */
 static bool place_append(struct fs_call *call, struct inode *inode)
 {
-    bool dirty_floats = inode->dirty.count != 0 && inode->dirty_floats;
-    bool floats = call->append &&
-                  (!coherence_trusts(call->mount, inode) || dirty_floats || inode->flushing_floats);
-
-    if (inode->dirty.count != 0 && dirty_floats != floats) {
-        TRACE_MARK("a write waits for appends, or an append for writes");
-        flush_wait(call, inode);
+    if (must_wait(call, inode)) {
+        wait_for_turn(call, inode);
         return true;
     }
-    inode->dirty_floats = floats;
     if (call->append) {
-        uint64_t end = floats ? floating_end(inode) : inode_size(inode);
+        bool sure = coherence_trusts(call->mount, inode);
+        uint64_t end = sure ? inode_size(inode) : floating_end(inode);
 
         call->moved = call->offset != end;
         call->offset = end;
         inode->page_change = call->moved ? PAGES_UNKNOWN : inode->page_change;
+        inode->moves += call->moved ? 1 : 0;
     }
     return false;
 }
@@ -298,6 +340,7 @@ static void start_write(struct fs_call *call)
     }
     if (mount->dirty_bytes >= mount->settings.dirty_bytes) {
         call->waiting_space = true;
+        call->turn = false; /* this line keeps the order, too */
         list_push_back(&mount->space_queue, &call->node);
         flush_poke(mount);
         return;
@@ -312,7 +355,7 @@ static void start_write(struct fs_call *call)
     call->written = true;
     before = inode->dirty.bytes;
     inode->dirty.stamp++;
-    dirty_write(&inode->dirty, call->offset, call->data);
+    (call->append ? dirty_append : dirty_write)(&inode->dirty, call->offset, call->data);
     mount->dirty_bytes += inode->dirty.bytes - before;
     mount->counters.written_bytes += call->data.size;
     inode->attr.size = max_u64(inode->attr.size, end);

@@ -44,6 +44,7 @@ static void move_pieces(struct dirty *dirty, size_t to, size_t from, size_t coun
 static void remove_at(struct dirty *dirty, size_t at, size_t count)
 {
     for (size_t i = at; i < at + count; i++) {
+        dirty->floating -= dirty->pieces[i]->floats ? 1 : 0;
         piece_free(dirty, dirty->pieces[i]);
     }
     move_pieces(dirty, at, at + count, dirty->count - at - count);
@@ -59,6 +60,7 @@ static void insert_at(struct dirty *dirty, size_t at, struct dirty_piece *piece)
     move_pieces(dirty, at + 1, at, dirty->count - at);
     dirty->pieces[at] = piece;
     dirty->count++;
+    dirty->floating += piece->floats ? 1 : 0;
 }
 
 static void piece_grow(struct dirty *dirty, struct dirty_piece *piece, uint32_t length)
@@ -104,7 +106,7 @@ static size_t clear_range(struct dirty *dirty, uint64_t offset, uint64_t end, ui
     return at;
 }
 
-void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
+static void write_piece(struct dirty *dirty, uint64_t offset, struct slice bytes, bool floats)
 {
     uint64_t end = offset + bytes.size, stamp = dirty->stamp;
     size_t at = find(dirty, offset);
@@ -118,7 +120,8 @@ void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
     }
     at = clear_range(dirty, offset, end, &stamp);
     piece = at > 0 ? dirty->pieces[at - 1] : NULL;
-    if (piece != NULL && piece_end(piece) == offset && piece->length + bytes.size <= FS_PIECE_MAX) {
+    if (piece != NULL && piece->floats == floats && piece_end(piece) == offset &&
+        piece->length + bytes.size <= FS_PIECE_MAX) {
         uint32_t length = piece->length;
 
         piece_grow(dirty, piece, length + (uint32_t)bytes.size);
@@ -129,9 +132,21 @@ void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
     piece = mem_zalloc(sizeof(*piece));
     piece->offset = offset;
     piece->stamp = stamp;
+    piece->floats = floats;
     piece_grow(dirty, piece, (uint32_t)bytes.size);
     memcpy(piece->data, bytes.data, bytes.size);
     insert_at(dirty, at, piece);
+}
+
+void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes)
+{
+    write_piece(dirty, offset, bytes, /* floats= */ false);
+}
+
+void dirty_append(struct dirty *dirty, uint64_t offset, struct slice bytes)
+{
+    ASSERT(dirty_end(dirty) <= offset);
+    write_piece(dirty, offset, bytes, /* floats= */ true);
 }
 
 void dirty_truncate(struct dirty *dirty, uint64_t size)
@@ -186,11 +201,40 @@ uint64_t dirty_end(const struct dirty *dirty)
     return dirty->count ? piece_end(dirty->pieces[dirty->count - 1]) : 0;
 }
 
-void dirty_shift(struct dirty *dirty, uint64_t by)
+uint64_t dirty_float_offset(const struct dirty *dirty)
 {
-    for (size_t i = 0; i < dirty->count; i++) {
-        dirty->pieces[i]->offset += by;
+    for (size_t i = 0; dirty->floating != 0; i++) {
+        if (dirty->pieces[i]->floats) {
+            return dirty->pieces[i]->offset;
+        }
     }
+    return UINT64_MAX;
+}
+
+bool dirty_place(struct dirty *dirty, uint64_t end)
+{
+    struct dirty placed = {.bytes = dirty->bytes, .stamp = dirty->stamp};
+    bool moved = false;
+
+    for (size_t i = 0; i < dirty->count; i++) {
+        if (!dirty->pieces[i]->floats) {
+            insert_at(&placed, placed.count, dirty->pieces[i]);
+        }
+    }
+    end = max_u64(end, dirty_end(&placed));
+    for (size_t i = 0; i < dirty->count; i++) {
+        struct dirty_piece *piece = dirty->pieces[i];
+
+        if (piece->floats) {
+            moved = moved || piece->offset != end;
+            piece->offset = end;
+            end += piece->length;
+            insert_at(&placed, placed.count, piece);
+        }
+    }
+    mem_free(dirty->pieces);
+    *dirty = placed;
+    return moved;
 }
 
 void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, struct dirty *taken)
@@ -203,6 +247,7 @@ void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, stru
            (count == 0 || bytes + dirty->pieces[count]->length <= bytes_max)) {
         bytes += dirty->pieces[count]->length;
         insert_at(taken, count, dirty->pieces[count]);
+        dirty->floating -= dirty->pieces[count]->floats ? 1 : 0;
         taken->bytes += dirty->pieces[count]->capacity;
         count++;
     }

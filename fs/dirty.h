@@ -11,12 +11,14 @@ struct dirty_piece {
     uint32_t start;    /* trimmed bytes at the front of data */
     uint32_t capacity; /* of data */
     uint64_t stamp;    /* of the oldest write in it */
+    bool floats;       /* appended: it lies where the file is thought to end */
     uint8_t *data;
 };
 
 struct dirty {
     struct dirty_piece **pieces;
     size_t count;
+    size_t floating; /* of them */
     size_t capacity;
     uint64_t bytes; /* allocated by pieces */
     uint64_t stamp; /* of writes from now on: the owner lets it rise */
@@ -24,6 +26,9 @@ struct dirty {
 
 void dirty_deinit(struct dirty *dirty);
 void dirty_write(struct dirty *dirty, uint64_t offset, struct slice bytes);
+/* The same, floating; nothing dirty lies behind `offset`. What is written over it later floats with
+ * it. */
+void dirty_append(struct dirty *dirty, uint64_t offset, struct slice bytes);
 /* Drops everything at and behind `size`. */
 void dirty_truncate(struct dirty *dirty, uint64_t size);
 /* Copies what is dirty in [offset, offset + size) over `out`. */
@@ -33,8 +38,10 @@ bool dirty_covers(const struct dirty *dirty, uint64_t offset, uint64_t size);
 uint64_t dirty_oldest(const struct dirty *dirty);
 /* The end of the last piece; 0 when empty. */
 uint64_t dirty_end(const struct dirty *dirty);
-/* Lets all begin `by` bytes further on, modulo 2^64. */
-void dirty_shift(struct dirty *dirty, uint64_t by);
+/* Where the first begins that floats; UINT64_MAX when none does. */
+uint64_t dirty_float_offset(const struct dirty *dirty);
+/* What floats goes behind `end` and all else, in its order. Returns whether anything has moved. */
+bool dirty_place(struct dirty *dirty, uint64_t end);
 /* Moves the first pieces, at most so many and (but for the first) so many bytes, to `taken`, empty.
  */
 void dirty_take(struct dirty *dirty, size_t pieces_max, uint64_t bytes_max, struct dirty *taken);

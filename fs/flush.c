@@ -49,6 +49,7 @@ static void end_waiters(struct inode *inode)
 void flush_inode_done(struct mount *mount, struct inode *inode)
 {
     end_waiters(inode); /* before the next round takes what they wait for */
+    fs_call_write_next(inode);
     fs_call_truncate_next(inode);
     if (inode->dirty.count != 0) {
         flush_note(mount, inode);
@@ -59,6 +60,7 @@ void flush_settled(struct inode *inode)
 {
     if (!inode->in_round) {
         end_waiters(inode);
+        fs_call_write_next(inode);
     }
 }
 

@@ -108,20 +108,21 @@ static void make_image(struct round_inode *entry)
     dirty_overlay(&inode->flushing, 0, entry->image.data, entry->image.size);
 }
 
-/* What others have written meanwhile lies where it was thought to go: it goes behind that. */
+/* What others have written meanwhile lies where it was thought to go: it goes behind that. Nobody
+ * has where it was appended while nobody could: then it lies behind what is there, and what this
+ * mount has written behind that, if anything, stays. */
 static void place_floating(struct round_inode *entry)
 {
     struct inode *inode = entry->inode;
-    uint64_t by = inode->committed_size - inode->flushing.pieces[0]->offset;
 
-    if (by == 0) {
+    if (entry->on_trust && dirty_float_offset(&inode->flushing) >= inode->committed_size) {
+        return;
+    }
+    if (!dirty_place(&inode->flushing, inode->committed_size)) {
         return;
     }
     TRACE_MARK("an append goes elsewhere than it was thought to");
-    dirty_shift(&inode->flushing, by);
-    if (inode->dirty_floats) {
-        dirty_shift(&inode->dirty, by);
-    }
+    (void)dirty_place(&inode->dirty, dirty_end(&inode->flushing));
     inode->attr.size = inode_size(inode);
     inode->version++;
     entry->moved = true;
@@ -132,16 +133,17 @@ void round_pack(struct flush_round *round, struct round_inode *entry)
     struct inode *inode = entry->inode;
     const struct dirty *pieces = &inode->flushing;
 
-    if (inode->flushing_floats) {
+    entry->on_trust = coherence_trusts(round->mount, inode);
+    if (inode->flushing.floating != 0) {
         place_floating(entry);
     }
     buf_clear(&entry->extents);
     entry->journalled = 0;
     entry->unsure = false;
-    entry->on_trust = coherence_trusts(round->mount, inode);
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
-    entry->base =
-        inode->contents == CONTENTS_INLINE || inode->flushing_floats ? inode->attr.change : 0;
+    entry->base = inode->contents == CONTENTS_INLINE || inode->flushing.floating != 0
+                      ? inode->attr.change
+                      : 0;
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);
@@ -173,14 +175,17 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
         .inline_data = entry->is_inline ? buf_slice(&entry->image) : (struct slice){0},
         .extents = buf_slice(&entry->extents),
     };
+    bool trusted;
 
     if (entry->inode->kill_priv) {
         commit.valid |= META_SET_KILL_PRIV;
     }
     entry->mtime = commit.mtime;
-    if (!entry->on_trust || !coherence_trusts(round->mount, entry->inode)) {
+    trusted = entry->on_trust && coherence_trusts(round->mount, entry->inode);
+    if (!trusted || entry->inode->flushing.floating != 0) { /* it may come late, behind others' */
         commit.base = entry->base;
-    } else {
+    }
+    if (trusted) {
         commit.valid |= META_SET_CTIME; /* as applications have seen it */
         commit.ctime = entry->inode->attr.ctime;
     }

@@ -49,8 +49,9 @@ static const struct op_kind flush_kind = {
 /* Is this what an append has left behind whose commit has had no answer? */
 static bool is_own_append(const struct round_inode *entry, const struct meta_attr *attr)
 {
-    return entry->unsure && entry->inode->flushing_floats && attr->change == entry->base + 1 &&
-           attr->size == entry->size && attr->mtime == entry->mtime;
+    return entry->unsure && entry->inode->flushing.floating != 0 &&
+           attr->change == entry->base + 1 && attr->size == entry->size &&
+           attr->mtime == entry->mtime;
 }
 
 static void on_learned(struct meta_call *call)
@@ -182,6 +183,25 @@ static bool puts_decided(const struct flush_round *round)
 
 /* ---- COMMIT ---- */
 
+/* The kernel has what was appended where it was thought to go. */
+static void drop_pages(struct mount *mount, struct inode *inode)
+{
+    inode->page_change = PAGES_UNKNOWN;
+    inode->moves++;
+    if (mount->drop_pages != NULL) {
+        mount->drop_pages(mount, inode->ino, NULL);
+    }
+}
+
+/* What was appended behind data that is lost leaves no hole where that was. */
+static void close_up(struct mount *mount, struct inode *inode)
+{
+    if (dirty_place(&inode->dirty, inode->committed_size)) {
+        TRACE_MARK("appends close up behind lost data");
+        drop_pages(mount, inode);
+    }
+}
+
 static void inode_failed(struct mount *mount, struct inode *inode, int status)
 {
     if (inode->attr.nlink == 0 && inode->opens == 0) {
@@ -194,15 +214,7 @@ static void inode_failed(struct mount *mount, struct inode *inode, int status)
     inode->attr_known = false;
     inode->gone = inode->gone || status == -ESTALE;
     inode_forget_contents(inode);
-}
-
-/* The kernel has what was appended where it was thought to go. */
-static void drop_pages(struct mount *mount, struct inode *inode)
-{
-    inode->page_change = PAGES_UNKNOWN;
-    if (mount->drop_pages != NULL) {
-        mount->drop_pages(mount, inode->ino, NULL);
-    }
+    close_up(mount, inode);
 }
 
 /* The answer was long on its way: another mount has committed since, and that is known already.
@@ -231,6 +243,7 @@ static void inode_committed(struct round_inode *entry, const struct meta_commit_
     if (must_repeat(entry->round, result->error)) {
         if (result->error == ERR_CHANGED) {
             inode_forget_contents(inode);
+            inode->attr.change = 0; /* ours may have been a wrong count: the service's is taken */
         }
         if (entry->round->status != -ERR_JOURNAL_FULL) {
             entry->round->status = -(int)result->error;
@@ -271,7 +284,6 @@ static void end_inode(struct mount *mount, struct round_inode *entry)
 
     entry->sent = inode->flushing;
     inode->flushing = (struct dirty){0};
-    inode->flushing_floats = false;
     inode->in_round = false;
     inode->attr.size = inode_size(inode); /* smaller when what was written is lost */
     entry->inode = NULL;
@@ -321,7 +333,7 @@ static bool has_ground(const struct flush_round *round)
     for (unsigned i = round->commit_to; i < round->inode_count; i++) {
         const struct round_inode *entry = &round->inodes[i];
 
-        if (entry->inode != NULL && (entry->is_inline || entry->inode->flushing_floats) &&
+        if (entry->inode != NULL && (entry->is_inline || entry->inode->flushing.floating != 0) &&
             entry->base == 0 && !coherence_trusts(round->mount, entry->inode)) {
             return false;
         }
@@ -631,7 +643,6 @@ void round_add(struct flush_round *round, struct inode *inode)
         round->inodes = mem_realloc(round->inodes, round->inode_capacity * sizeof(*round->inodes));
     }
     round->inodes[round->inode_count++] = (struct round_inode){.inode = inode, .round = round};
-    inode->flushing_floats = inode->dirty_floats;
     inode->in_round = true;
     list_remove(&inode->flush_node);
 }

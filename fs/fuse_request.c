@@ -24,6 +24,9 @@ static void on_pages_dropped(struct fs_call *call)
 {
     struct bridge_call *bc = container_of(call, struct bridge_call, call);
 
+    if (call->stale_pages) {
+        fs_call_pages_dropped(call);
+    }
     fuse_reply_call(bc);
     fuse_call_free(bc);
 }
@@ -32,7 +35,7 @@ static void on_done(struct fs_call *call)
 {
     struct bridge_call *bc = container_of(call, struct bridge_call, call);
 
-    if (makes_pages_stale(bc)) {
+    if (call->stale_pages || makes_pages_stale(bc)) {
         fuse_drop_pages_then(bc->bridge, call->ino, call, on_pages_dropped);
         return;
     }

@@ -23,6 +23,7 @@ struct inode *inode_make(struct mount *mount, uint64_t ino)
         inode->version = 1;
         list_init(&inode->flush_waiters);
         list_init(&inode->truncate_waiters);
+        list_init(&inode->write_waiters);
         map_put(&mount->inodes, map_u64(ino), inode);
     }
     return inode;
@@ -97,7 +98,8 @@ void inode_release(struct mount *mount, struct inode *inode)
 {
     if (owes_error(inode) || inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) ||
         inode->truncating || inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
-        !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters)) {
+        !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters) ||
+        !list_empty(&inode->write_waiters)) {
         return;
     }
     map_remove(&mount->inodes, map_u64(inode->ino));

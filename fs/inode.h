@@ -36,16 +36,17 @@ struct inode {
                                   older one begin again */
     uint64_t page_change;      /* attr.change whose pages the kernel may hold; 0 = no pages,
                                   PAGES_UNKNOWN = of nobody knows which */
-    bool pages_dropping;       /* an open handle made the kernel drop old ones: maybe not yet */
+    uint64_t moves, moves_dropped; /* appends that went elsewhere than the kernel has them in its
+                                      pages; those whose pages are dropped, as an fsync knows */
+    bool pages_dropping;           /* an open handle made the kernel drop old ones: maybe not yet */
     struct dirty dirty;
-    struct dirty flushing; /* in a flush round, read-only */
-    bool dirty_floats;     /* it was appended: a round places it where the file ends then */
-    bool flushing_floats;
+    struct dirty flushing;   /* in a flush round, read-only */
     uint64_t committed_size; /* the size that the server knows */
     uint64_t dirty_since_ns;
     struct list_node flush_node;  /* in mount.flush_queue */
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
+    struct list write_waiters;    /* WRITE calls that wait for appends, and appends for writes */
     bool in_round;
     bool locks_lost;                /* of programs that have it open: they get EIO */
     bool gone;                      /* the service has it no more: ESTALE from now on */

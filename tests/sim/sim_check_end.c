@@ -292,6 +292,7 @@ void check_end(void)
     world_run_until(client_ready, SIM_ALIVE_NS, "alive: a new mount does not start");
     program_start(&world->clients[SIM_CLIENTS_MAX], verify_volume);
     world_run_until(programs_ended, 10 * SIM_ALIVE_NS, "alive: the volume cannot be read");
+    appends_check_end();
     clients_close();
     world_run(sim_now(world->sim) + 15 * NS_PER_S); /* sessions of the dead expire */
     world_run_until(has_leader, SIM_ALIVE_NS, "alive: no leader");

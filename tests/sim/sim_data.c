@@ -29,6 +29,7 @@ struct data_mark {
     uint32_t *seqs;
     uint64_t count;
     uint64_t ops;
+    size_t appends;
 };
 
 static struct map files[SIM_CLIENTS_MAX + 1]; /* ino -> struct written */
@@ -70,7 +71,7 @@ bool data_pending(const struct client *client, uint64_t ino)
             return true;
         }
     }
-    return written->changing > 0;
+    return written->changing > 0 || appends_pending(client, ino);
 }
 
 void data_change_begin(struct client *client, uint64_t ino)
@@ -104,6 +105,7 @@ void data_truncated(struct client *client, uint64_t ino, uint64_t size)
 {
     struct written *written = written_of(client, ino);
 
+    appends_lost(client, ino);
     for (uint64_t cell = size / SIM_CELL; cell < written->count; cell++) {
         written->seqs[cell] = 0;
     }
@@ -119,6 +121,7 @@ void data_replaced(struct client *client, uint64_t ino, uint64_t from, uint64_t 
     struct written *written = written_of(client, ino);
     uint64_t first = from / SIM_CELL, end = to / SIM_CELL;
 
+    model_log_plain(&world->model, ino);
     for (uint64_t cell = first; cell < min_u64(end, written->count); cell++) {
         written->seqs[cell] = 0;
     }
@@ -158,6 +161,7 @@ struct data_mark *data_sync_begin(struct client *client, uint64_t ino)
         memcpy(mark->seqs, written->seqs, written->count * sizeof(*mark->seqs));
     }
     mark->ops = witness_ops_started(client);
+    mark->appends = appends_sync_begin(client, ino);
     return mark;
 }
 
@@ -178,6 +182,9 @@ void data_sync_end(struct client *client, struct data_mark *mark, int error)
                       " is not committed: write %u of client %u",
                       cell, mark->ino, mark->seqs[cell], client->slot);
         }
+    }
+    if (error == 0) {
+        appends_sync_end(client, mark->ino, mark->appends);
     }
     world->counts.fsyncs += error == 0;
     data_error(client, mark->ino, error);
@@ -207,6 +214,7 @@ struct data_read data_read_begin(const struct client *client, uint64_t ino, uint
 
     return (struct data_read){.ino = ino,
                               .floor = floor,
+                              .began_ns = sim_now(world->sim),
                               .changes = written->changing > 0 ? UINT64_MAX : written->changes};
 }
 
@@ -235,7 +243,8 @@ static void check_cell(const struct client *client, const struct data_read *read
     if (tag == UINT64_MAX) {
         bad_cell(client, read, cell, tag, "torn bytes");
     }
-    if (tag != 0 && tag >> MODEL_TAG_BITS == client->incarnation && (uint32_t)tag == own) {
+    if (tag != 0 && tag >> MODEL_TAG_BITS == client->incarnation &&
+        ((uint32_t)tag == own || append_may_float(client, read, tag))) {
         return;
     }
     if (own != 0 && committed < own && !world->lossy && !locks_may_be_lost(client, read->ino)) {

@@ -64,10 +64,8 @@ static void interrupt(struct waiting *waiting)
 }
 
 /* The client's node code runs between two events, as everything of a node does. */
-int ask(struct waiting *waiting, struct kernel *kernel)
+void ask_begin(struct waiting *waiting, struct kernel *kernel)
 {
-    bool interrupts = !world->healed && rng_percent(&world->rng, waiting->call.lock_wait ? 10 : 1);
-
     waiting->kernel = kernel;
     waiting->process = process_self();
     waiting->epoch = kernel->epoch;
@@ -75,12 +73,10 @@ int ask(struct waiting *waiting, struct kernel *kernel)
     waiting->call.mount = kernel->client->mount;
     waiting->call.done = on_done;
     sim_call(world->sim, kernel->client->node, start_call, waiting);
-    if (interrupts && !waiting->done) {
-        process_wait_until(sim_now(world->sim) + rng_below(&world->rng, NS_PER_S));
-        if (!waiting->done) {
-            interrupt(waiting);
-        }
-    }
+}
+
+int ask_end(struct waiting *waiting)
+{
     while (!waiting->done) {
         if (waiting->dropping) {
             drop_pages(waiting);
@@ -88,11 +84,25 @@ int ask(struct waiting *waiting, struct kernel *kernel)
             process_wait();
         }
     }
-    kernel->client->returning--;
+    waiting->kernel->client->returning--;
     witness_returned(waiting->call.meta.reply.index);
     world->counts.calls++;
     world->counts.errors += waiting->call.error != 0;
     return -waiting->call.error;
+}
+
+int ask(struct waiting *waiting, struct kernel *kernel)
+{
+    bool interrupts = !world->healed && rng_percent(&world->rng, waiting->call.lock_wait ? 10 : 1);
+
+    ask_begin(waiting, kernel);
+    if (interrupts && !waiting->done) {
+        process_wait_until(sim_now(world->sim) + rng_below(&world->rng, NS_PER_S));
+        if (!waiting->done) {
+            interrupt(waiting);
+        }
+    }
+    return ask_end(waiting);
 }
 
 /* ---- nodes ---- */
@@ -270,6 +280,7 @@ int k_stat(struct kernel *kernel, struct knode *node, struct meta_attr *out_attr
     uint64_t floor = witness_known();
     int r;
 
+    pages_drop_due(kernel, node);
     if (kernel_now(kernel) < node->attr_until_ns) {
         world->counts.cached_attrs++;
         check_cached_attr(kernel->client, &node->attr, floor);

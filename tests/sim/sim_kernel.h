@@ -51,6 +51,12 @@ int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t 
 int k_close(struct kernel *kernel, struct kfile *file);
 /* Whole cells. Writes cells of one new tag. */
 int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size);
+/* Whole cells, behind the end as the kernel knows it, with O_APPEND; in pieces of at most a
+ * megabyte, each of them a record of its own (sim_append.c). */
+int k_append(struct kernel *kernel, struct kfile *file, uint64_t size);
+#define APPEND_PARTS_MAX 4
+/* The same by O_DIRECT: so many WRITEs at once, at least one cell each. */
+int k_append_direct(struct kernel *kernel, struct kfile *file, uint64_t size, unsigned parts);
 /* Reads and checks what comes; the number of bytes, or an error. out_bytes: appended; or NULL. */
 int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size,
                struct buf *out_bytes);

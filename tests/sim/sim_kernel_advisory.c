@@ -38,12 +38,19 @@ struct kfile open_file(struct kernel *kernel, struct knode *node, bool writable,
 
 void kernel_drop_pages(struct mount *mount, uint64_t ino, struct fs_call *call)
 {
-    struct waiting *waiting = container_of(call, struct waiting, call);
+    const struct client *client = mount->data;
+    struct waiting *waiting;
 
-    ASSERT(call != NULL); /* but for an append that goes elsewhere, and programs make none */
-    (void)mount;
-    (void)ino;
+    if (call == NULL) { /* of an append that went elsewhere */
+        struct knode *node = map_get(&client->kernel->nodes, map_u64(ino));
 
+        world->counts.appends_floated++;
+        if (node != NULL) {
+            pages_drop_later(node);
+        }
+        return;
+    }
+    waiting = container_of(call, struct waiting, call);
     waiting->dropping = true;
     process_ready(waiting->process);
 }
@@ -132,6 +139,7 @@ int flush_file(struct kernel *kernel, const struct kfile *file)
     locks_closed(kernel->client, file->node->ino, flush.call.lock.owner, /* flock= */ false);
     if (file->writable) {
         r = ask(&flush, kernel);
+        pages_drop_told(&flush);
     }
     buf_deinit(&flush.out);
     return r;

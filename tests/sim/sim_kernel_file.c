@@ -113,6 +113,7 @@ static int open_known(struct kernel *kernel, struct knode *node, uint32_t flags)
     int r;
 
     if (truncates) {
+        model_log_plain(&world->model, node->ino);
         node_lock(node);
         data_change_begin(kernel->client, node->ino);
         data_truncated(kernel->client, node->ino, 0); /* it may have happened from now on */
@@ -176,13 +177,15 @@ int k_close(struct kernel *kernel, struct kfile *file)
 
 /* ---- write ---- */
 
-static int write_part(struct kernel *kernel, struct knode *node, uint64_t offset,
-                      struct slice bytes)
+int write_part(struct kernel *kernel, struct knode *node, uint64_t offset, struct slice bytes,
+               bool append)
 {
     struct waiting waiting = {
-        .call = {.op = FS_WRITE, .ino = node->ino, .offset = offset, .data = bytes}};
+        .call = {
+            .op = FS_WRITE, .ino = node->ino, .offset = offset, .append = append, .data = bytes}};
     int r;
 
+    pages_drop_due(kernel, node);
     wait_for_reads(node);
     node->writing++;
     r = ask(&waiting, kernel);
@@ -191,6 +194,10 @@ static int write_part(struct kernel *kernel, struct knode *node, uint64_t offset
         pages_write(node, offset, bytes.data, bytes.size);
         node->attr.size = max_u64(node->attr.size, offset + bytes.size);
         node->attr_version = ++kernel->version;
+    }
+    if (r == 0 && waiting.call.moved) { /* the bridge has it dropped behind the answer */
+        world->counts.appends_moved++;
+        pages_drop_later(node);
     }
     buf_deinit(&waiting.out);
     return r;
@@ -205,12 +212,15 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
     int r = 0;
 
     model_fill(bytes, size, tag);
+    model_log_plain(&world->model, node->ino);
     node_lock(node);
+    appends_lost(client, node->ino);
     data_change_begin(client, node->ino);
     for (uint64_t at = 0; r == 0 && at < size; at += MiB(1)) {
         uint64_t part = min_u64(size - at, MiB(1));
 
-        r = write_part(kernel, node, offset + at, slice_make(bytes + at, part));
+        r = write_part(kernel, node, offset + at, slice_make(bytes + at, part),
+                       /* append= */ false);
         if (r == 0) {
             data_wrote(client, node->ino, offset + at, part, tag);
         }
@@ -229,6 +239,7 @@ int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)
             .op = FS_SETATTR, .ino = node->ino, .valid = META_SET_SIZE, .set = {.size = size}}};
     int r;
 
+    model_log_plain(&world->model, node->ino);
     node_lock(node);
     data_change_begin(kernel->client, node->ino);
     data_truncated(kernel->client, node->ino, size); /* it may have happened from now on */
@@ -287,9 +298,11 @@ static int read_pages(struct kernel *kernel, struct knode *node, uint64_t offset
     for (uint64_t at = offset; at < end;) {
         uint64_t number = at / PAGE;
         uint64_t part = min_u64(PAGE - at % PAGE, end - at);
-        const uint8_t *page = page_at(node, number);
+        const uint8_t *page;
         int r;
 
+        pages_drop_due(kernel, node);
+        page = page_at(node, number);
         if (page == NULL) {
             r = fill_pages(kernel, node, number, (end - 1) / PAGE);
             if (r < 0) {
@@ -312,6 +325,7 @@ int64_t k_read(struct kernel *kernel, struct kfile *file, uint64_t offset, uint6
     struct meta_attr attr;
     int r = 0;
 
+    pages_drop_due(kernel, node);
     if (offset + size > node->attr.size || node->attr.ino == 0) {
         r = k_stat(kernel, node, &attr);
     }
@@ -337,6 +351,7 @@ int k_fsync(struct kernel *kernel, struct knode *node)
     struct waiting waiting = {.call = {.op = FS_FSYNC, .ino = node->ino}};
     int r = ask(&waiting, kernel);
 
+    pages_drop_told(&waiting);
     data_sync_end(kernel->client, mark, r);
     buf_deinit(&waiting.out);
     return r;

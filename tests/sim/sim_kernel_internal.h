@@ -21,6 +21,7 @@ struct knode {
     uint64_t attr_version;     /* changed here: replies to older questions are not taken */
     struct map pages;          /* number -> PAGE bytes, up to date */
     unsigned reading, writing; /* READs and WRITEs in flight: their folios are locked */
+    uint64_t drop_ns;          /* by then its pages are dropped; 0 = nobody has asked for it */
 };
 
 struct kdentry {
@@ -56,6 +57,9 @@ struct waiting {
 
 /* Sends the call and waits; 0 or a negative errno. */
 int ask(struct waiting *waiting, struct kernel *kernel);
+/* The two halves, for several calls at once. No signal comes. */
+void ask_begin(struct waiting *waiting, struct kernel *kernel);
+int ask_end(struct waiting *waiting);
 uint64_t kernel_now(const struct kernel *kernel);
 struct knode *node_get(struct kernel *kernel, uint64_t ino);
 /* A reply has made the inode known. */
@@ -85,7 +89,18 @@ struct kfile open_file(struct kernel *kernel, struct knode *node, bool writable,
 int flush_file(struct kernel *kernel, const struct kfile *file);
 void release_file(struct kernel *kernel, const struct kfile *file);
 
+/* ---- sim_kernel_append.c ---- */
+/* Pages whose drop is due go; to be called before they, or the attributes, are used. */
+void pages_drop_due(struct kernel *kernel, struct knode *node);
+/* FSYNC, FLUSH: the bridge has them dropped before it answers, if the mount wants it. */
+void pages_drop_told(struct waiting *waiting);
+/* The mount's thread drops them sooner or later. */
+void pages_drop_later(struct knode *node);
+
 /* ---- sim_kernel_file.c ---- */
+/* One WRITE of a file that is locked: 0 or a negative errno. */
+int write_part(struct kernel *kernel, struct knode *node, uint64_t offset, struct slice bytes,
+               bool append);
 void pages_drop(struct knode *node, uint64_t from);
 /* Waits for READs under way, as invalidate_inode_pages2 waits for folios. */
 void pages_invalidate(struct knode *node);

@@ -350,73 +350,6 @@ static struct model_answer do_setattr(struct model *model, const struct meta_req
     return changed(model, inode);
 }
 
-static const char *commit_record(struct model *model, struct slice bytes,
-                                 const struct meta_commit_result *result, unsigned slot)
-{
-    struct model_inode *inode;
-    struct meta_commit commit;
-
-    if (meta_commit_decode(&commit, bytes) < 0 || commit.ino != result->ino) {
-        return "a commit's results are not those of its records";
-    }
-    inode = model_inode(model, commit.ino);
-    if (inode == NULL) {
-        return result->error == ESTALE ? NULL : "a commit to an inode that is not there";
-    }
-    if ((result->error == ESTALE && inode->going) || result->error == ERR_CHANGED ||
-        result->error == ERR_JOURNAL_FULL) {
-        return NULL; /* nothing happened: the mount does it again */
-    }
-    if (result->error != 0) {
-        return "a commit is refused";
-    }
-    return model_commit(model, inode, &commit, slot);
-}
-
-static struct model_answer do_commit(struct model *model, const struct meta_request *request,
-                                     const struct meta_reply *reply)
-{
-    struct schema_reader records = schema_reader_make(request->data);
-    struct schema_reader results = schema_reader_make(reply->data);
-
-    while (records.at < records.end) {
-        struct slice bytes = schema_read_bytes(&records, META_BODY_MAX);
-        struct slice result_bytes = schema_read_bytes(&results, META_BODY_MAX);
-        struct meta_commit_result result;
-        const char *why;
-
-        if (records.failed || results.failed ||
-            meta_commit_result_decode(&result, result_bytes) < 0) {
-            return broken("a commit's reply lacks results");
-        }
-        why = commit_record(model, bytes, &result, slot_of(model, request));
-        if (why != NULL) {
-            return broken(why);
-        }
-    }
-    return (struct model_answer){0};
-}
-
-static struct model_answer do_settle(struct model *model, const struct meta_request *request,
-                                     const struct meta_reply *reply)
-{
-    struct schema_reader reader = schema_reader_make(request->data);
-    struct meta_settle settle;
-
-    if (model_inode(model, request->ino) == NULL) {
-        return fail(ESTALE);
-    }
-    while (reply->error == 0 && reader.at < reader.end &&
-           meta_settle_decode(&settle, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
-        const char *why = model_settle(model, &settle);
-
-        if (why != NULL) {
-            return broken(why);
-        }
-    }
-    return (struct model_answer){.error = (int)reply->error};
-}
-
 /* ---- sessions, the leader's own ---- */
 
 static struct model_answer session_open(struct model *model, const struct meta_reply *reply)
@@ -517,9 +450,9 @@ static struct model_answer run(struct model *model, const struct meta_request *r
     case META_TMPFILE:
         return model_tmpfile(model, request, reply);
     case META_COMMIT:
-        return do_commit(model, request, reply);
+        return model_commits(model, request, reply, slot_of(model, request));
     case META_SETTLE:
-        return do_settle(model, request, reply);
+        return model_settles(model, request, reply);
     case META_LOCK: /* what it says of the file; who gets it: sim_lock.c */
         return reply->error == 0 && request->mode != META_LOCK_NONE
                    ? with_attr(model_inode(model, request->ino))
@@ -566,6 +499,7 @@ struct model_answer model_apply(struct model *model, const struct meta_request *
     struct model_session *session = model_session(model, request->session);
 
     model->index = index;
+    model->session = request->session;
     model->writer = session != NULL ? session->incarnation : 0;
     if (!is_sequenced(request->op)) {
         return run(model, request, reply);
@@ -638,6 +572,7 @@ void model_deinit(struct model *model)
         mem_free(chunk->cells);
         mem_free(chunk);
     }
+    model_appends_free(model);
     map_deinit(&model->inodes);
     map_deinit(&model->sessions);
     map_deinit(&model->chunks);

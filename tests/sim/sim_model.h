@@ -66,6 +66,31 @@ struct model_chunk {
     bool deleted;
 };
 
+/* One WRITE of a file opened with O_APPEND: cells with consecutive tags. */
+struct model_append {
+    uint64_t ino;
+    uint64_t first; /* tag */
+    uint32_t cells;
+    uint32_t made;    /* of them, by its commit */
+    uint64_t at;      /* the cell where it begins, once it is made */
+    uint64_t index;   /* of its commit; 0 = it is not made */
+    uint64_t session; /* that this came under */
+    bool came_again;
+    bool told;          /* its program, that it was taken */
+    bool refused;       /* its program was told that it was not */
+    bool lost;          /* it need not be made: its program was told so, or it was cut off */
+    uint64_t synced_ns; /* its program was told that it is durable; 0 = it was not */
+};
+
+/* What one client has appended to a file, in its order. The one of client 0 is about the file. */
+struct model_log {
+    struct model_append **appends;
+    size_t count;
+    size_t sure;   /* of those: the ones before are synced or lost */
+    uint64_t last; /* tag of the last that was made */
+    bool plain;    /* the file is written otherwise, too, or made shorter */
+};
+
 /* For the message. */
 struct model_bad {
     uint64_t cell, tag, was;
@@ -74,11 +99,16 @@ struct model_bad {
 
 struct model {
     struct model_bad bad;
-    struct map inodes;   /* ino -> model_inode */
-    struct map sessions; /* id -> model_session */
-    struct map chunks;   /* {session, seq} -> model_chunk */
-    uint64_t index;      /* of the last operation */
+    struct map inodes;              /* ino -> model_inode */
+    struct map sessions;            /* id -> model_session */
+    struct map chunks;              /* {session, seq} -> model_chunk */
+    struct map appends;             /* tag of each cell -> model_append */
+    struct map logs;                /* {ino, incarnation} -> model_log */
+    struct model_append *appending; /* by the commit in hand, the last one */
+    uint64_t append_end;            /* the cell behind all that is there */
+    uint64_t index;                 /* of the last operation */
     uint64_t open_sessions;
+    uint64_t session; /* whose operation it is */
     unsigned write_quorum;
     uint64_t writer;                    /* whose operation it is: an incarnation */
     uint64_t incarnations[MODEL_SLOTS]; /* of the client in each slot: the high bits of its tags */
@@ -128,6 +158,27 @@ void model_zero(struct model *model, struct model_inode *inode, uint64_t from, u
 void model_copy(struct model *model, const struct model_inode *from, uint64_t offset,
                 struct model_inode *to, uint64_t offset2, uint64_t length, unsigned slot);
 void model_inode_free(struct model_inode *inode);
+
+/* ---- sim_model_append.c ---- */
+/* A program sets out to append; `first`: tag of the first cell. */
+struct model_append *model_append_begin(struct model *model, uint64_t ino, uint64_t first,
+                                        uint32_t cells);
+/* That this tag is of; or NULL. */
+struct model_append *model_append(const struct model *model, uint64_t tag);
+struct model_log *model_log(struct model *model, uint64_t ino, uint64_t incarnation);
+/* From now on the file is written otherwise, too, or made shorter. */
+void model_log_plain(struct model *model, uint64_t ino);
+/* A commit puts this into a cell; NULL, or what is wrong with it. */
+const char *model_append_cell(struct model *model, const struct model_inode *inode, uint64_t cell,
+                              uint64_t tag);
+const char *model_append_commit_end(struct model *model, uint64_t ino);
+void model_appends_free(struct model *model);
+
+/* ---- sim_model_commit.c, for sim_model.c ---- */
+struct model_answer model_commits(struct model *model, const struct meta_request *request,
+                                  const struct meta_reply *reply, unsigned slot);
+struct model_answer model_settles(struct model *model, const struct meta_request *request,
+                                  const struct meta_reply *reply);
 
 /* ---- sim_model_space.c, for sim_model.c ---- */
 struct model_answer model_fallocate(struct model *model, const struct meta_request *request,

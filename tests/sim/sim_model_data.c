@@ -88,6 +88,7 @@ static const char *commit_cell(struct model *model, struct model_inode *inode, u
                                uint64_t tag, unsigned slot)
 {
     bool lives = slot < MODEL_SLOTS && model->incarnations[slot] == model->writer;
+    const char *why;
 
     if (tag == UINT64_MAX) {
         return "a commit has a torn cell";
@@ -101,8 +102,12 @@ static const char *commit_cell(struct model *model, struct model_inode *inode, u
         model->bad = (struct model_bad){cell, tag, model_cell(inode, cell), slot};
         return "a commit brings back old contents that the mount has not written now";
     }
+    why = model_append_cell(model, inode, cell, tag);
+    if (why != NULL) {
+        model->bad = (struct model_bad){cell, tag, model_cell(inode, cell), slot};
+    }
     set_cell(model, inode, cell, tag);
-    return NULL;
+    return why;
 }
 
 static void note_foreign(struct model *model, struct model_inode *inode, unsigned slot)
@@ -262,9 +267,11 @@ const char *model_commit(struct model *model, struct model_inode *inode,
     if (commit->is_inline && end < inode->size) {
         return "a commit makes the file shorter";
     }
+    model->append_end = inode->size / SIM_CELL;
     inode->size = max_u64(inode->size, (commit->valid & META_SET_SIZE) != 0 ? commit->size : end);
     why = commit->is_inline ? commit_inline(model, inode, commit->inline_data, slot)
                             : commit_extents(model, inode, commit, slot);
+    why = why != NULL ? why : model_append_commit_end(model, inode->ino);
     note_foreign(model, inode, slot);
     inode->changed = model->index;
     return why;

@@ -238,6 +238,7 @@ static void run_program(void *data)
         do_one(program, dir);
         workload_tmpfile(program, dir);
         workload_locks(program, dir);
+        workload_appends(program);
         k_put(program->kernel, dir);
         if (!world->stopping && rng_percent(&world->rng, 70)) {
             process_wait_until(sim_now(world->sim) + rng_below(&world->rng, 60 * NS_PER_MS));

@@ -62,7 +62,7 @@ struct client {
 #define SIM_WORK(X)                                                                                \
     X(calls) X(errors) X(applied) X(reads_checked) X(reads_skipped) X(fsyncs) X(cells_checked)     \
     X(promises) X(promises_kept) X(cached_names) X(cached_attrs) X(pushed_pages)                   \
-    X(locks_granted) X(guarded_reads)
+    X(locks_granted) X(guarded_reads) X(appends) X(appends_synced) X(appends_again)
 
 /* Trouble that was met, and what got over it: required not to be zero over the listed seeds. */
 #define SIM_TROUBLE(X)                                                                             \
@@ -73,7 +73,8 @@ struct client {
     X(torn_files) X(lost_names) X(rot) X(lost_writes) X(misdirected_writes) X(wipes) X(repairs)    \
     X(hints) X(joins) X(owners_settled) X(meta_replaced) X(meta_added) X(meta_removed)             \
     X(transfers) X(buggified) X(allocations) X(copies) X(seeks) X(tmpfiles_linked)                 \
-    X(lock_waits) X(lock_refusals) X(deadlocks) X(lock_refreshes) X(locks_lost)
+    X(lock_waits) X(lock_refusals) X(deadlocks) X(lock_refreshes) X(locks_lost)               \
+    X(appends_moved) X(appends_floated)
 
 #define SIM_COUNTS(X) SIM_WORK(X) SIM_TROUBLE(X)
 /* clang-format on */
@@ -179,6 +180,10 @@ void workload_tmpfile(struct program *program, struct knode *dir);
 /* Now and then: takes locks, of files below the directory or of those that all lock. */
 void workload_locks(struct program *program, struct knode *dir);
 
+/* ---- sim_workload_append.c ---- */
+/* Now and then: appends to the files that everybody appends to, and reads them. */
+void workload_appends(struct program *program);
+
 /* ---- sim_faults.c ---- */
 void faults_draw(void);
 void faults_run(void);
@@ -241,7 +246,8 @@ uint64_t promise_others(const struct client *client);
 struct data_mark; /* what an fsync that begins now must make durable */
 struct data_read {
     uint64_t ino;
-    uint64_t floor;   /* what was replaced at this index or before may not be seen */
+    uint64_t floor; /* what was replaced at this index or before may not be seen */
+    uint64_t began_ns;
     uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
@@ -267,6 +273,24 @@ struct data_read data_read_begin(const struct client *client, uint64_t ino, uint
 void data_read_end(const struct client *client, const struct data_read *read, uint64_t offset,
                    struct slice bytes);
 void data_client_gone(struct client *client);
+
+/* ---- sim_append.c: appends, by what programs were told ---- */
+/* One WRITE of so many cells sets out; and has this outcome. */
+struct model_append *append_begin(struct client *client, uint64_t ino, uint32_t cells);
+void append_end(struct model_append *append, int error);
+/* What the client has appended and not synced need not be made: it was told so, or it is cut off,
+ * or may be written over. */
+void appends_lost(const struct client *client, uint64_t ino);
+/* May some not be made yet? */
+bool appends_pending(const struct client *client, uint64_t ino);
+/* Around an fsync: how many it is about. */
+size_t appends_sync_begin(const struct client *client, uint64_t ino);
+void appends_sync_end(const struct client *client, uint64_t ino, size_t count);
+/* May it be read at another place than the log has it? Its own mount has it where it was thought to
+ * go, until an fsync has told that it is made. */
+bool append_may_float(const struct client *client, const struct data_read *read, uint64_t tag);
+/* What was synced is there. */
+void appends_check_end(void);
 
 /* ---- sim_lock.c: advisory locks, by what programs were told ---- */
 /* The call begins: it may give up what it would change. */

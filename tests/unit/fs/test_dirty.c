@@ -159,6 +159,41 @@ static void test_stamp_of_what_is_written_over(void **state)
     dirty_deinit(&dirty);
 }
 
+/* What was appended goes behind all else, in its order; what is written over it goes with it. */
+static void test_appends_float(void **state)
+{
+    struct dirty dirty = {0}, taken = {0};
+    uint8_t out[16];
+
+    (void)state;
+    assert_true(dirty_float_offset(&dirty) == UINT64_MAX);
+    dirty_append(&dirty, 100, slice_text("aaaa"));
+    dirty_write(&dirty, 200, slice_text("pp"));
+    dirty_append(&dirty, 202, slice_text("bb"));
+    dirty_append(&dirty, 204, slice_text("cc")); /* grows the one before */
+    dirty_write(&dirty, 101, slice_text("A"));
+    assert_int_equal(dirty.count, 3);
+    assert_int_equal(dirty.floating, 2);
+    assert_int_equal(dirty_float_offset(&dirty), 100);
+
+    assert_true(dirty_place(&dirty, 150));
+    assert_false(dirty_place(&dirty, 150));
+    assert_int_equal(dirty_float_offset(&dirty), 202);
+    assert_int_equal(dirty_end(&dirty), 210);
+    dirty_overlay(&dirty, 200, out, 10);
+    assert_memory_equal(out, "ppaAaabbcc", 10);
+
+    dirty_take(&dirty, 2, UINT64_MAX, &taken);
+    assert_int_equal(taken.floating, 1);
+    assert_int_equal(dirty.floating, 1);
+    assert_true(dirty_place(&dirty, 300));
+    assert_int_equal(dirty_end(&dirty), 304);
+    dirty_truncate(&dirty, 300);
+    assert_int_equal(dirty.floating, 0);
+    dirty_deinit(&dirty);
+    dirty_deinit(&taken);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +202,7 @@ int main(void)
         cmocka_unit_test(test_covers),
         cmocka_unit_test(test_oldest_stamp),
         cmocka_unit_test(test_stamp_of_what_is_written_over),
+        cmocka_unit_test(test_appends_float),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
