@@ -57,6 +57,7 @@ void fs_call_finish(struct fs_call *call, int status)
     call->error = status < 0 ? err_to_errno(status) : 0;
     mount->opening -= call->opening ? 1 : 0;
     mount->removing -= call->removing ? 1 : 0;
+    mount->renaming -= call->renaming ? 1 : 0;
     mount_call_ends(call);
     call->done(call);
     start_opens(mount);
@@ -126,7 +127,10 @@ static void drop_unlinked(struct fs_call *call)
 {
     struct inode *inode = inode_find(call->mount, call->attr.ino);
 
-    if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0 && call->mount->opening == 0) {
+    bool freed = (call->flags & META_STILL_OPEN) == 0; /* whoever wants to open it comes too late */
+
+    if (inode != NULL && call->attr.nlink == 0 && inode->opens == 0 &&
+        (freed || call->mount->opening == 0)) {
         fs_call_drop_dirty(call->mount, inode);
         inode->found_until_ns = 0;
     }
@@ -290,6 +294,7 @@ void fs_call_meta_start(struct fs_call *call)
     case FS_CREATE:
         call->meta.request.flags |= call->open_flags & O_EXCL ? META_NOREPLACE : 0;
         call->meta.request.flags |= call->open_flags & O_TRUNC ? META_TRUNCATE : 0;
+        call->meta.request.flags |= fs_call_open_rights(call); /* it may be there by now */
         break;
     case FS_READDIR:
         call->meta.request.count = (uint32_t)call->size;
@@ -402,11 +407,11 @@ static void note_open_victims(struct fs_call *call)
 {
     struct mount *mount = call->mount;
 
-    if (call->op == FS_RENAME && !call->opening) {
-        call->opening = true;
-        mount->opening++;
+    if (call->op == FS_RENAME) {
+        call->renaming = true;
+        mount->renaming++;
     }
-    if (mount->open_count != 0 || mount->opening != 0) {
+    if (call->renaming || mount->open_count != 0 || mount->opening != 0) {
         call->flags |= META_STILL_OPEN;
     } else if (!call->removing) {
         call->removing = true;

@@ -119,9 +119,10 @@ struct fs_call {
     int lock_error;          /* of the flush before it was given up */
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
-    bool written;           /* WRITE: its bytes are taken */
-    bool turn;              /* WRITE: it has waited in line, and is the first */
-    bool opening, removing; /* counted in the mount */
+    bool flags_told;                  /* WRITE: by the service, and just now */
+    bool written;                     /* WRITE: its bytes are taken */
+    bool turn;                        /* WRITE: it has waited in line, and is the first */
+    bool opening, removing, renaming; /* counted in the mount */
 };
 
 void fs_call_start(struct fs_call *call);
@@ -137,6 +138,8 @@ void fs_call_space_start(struct fs_call *call);
 void fs_call_space_send(struct fs_call *call);
 /* Must nothing of the file be dirty at its turn? */
 bool fs_call_needs_clean(const struct fs_call *call);
+/* META_OPEN_*: what the file is opened for; OPEN, CREATE. */
+uint32_t fs_call_open_rights(const struct fs_call *call);
 /* What flush_wait waited for is committed, or has failed. */
 void fs_call_flushed(struct fs_call *call, int status);
 /* The writes in line go on, the first that waited first. */

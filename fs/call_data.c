@@ -195,6 +195,17 @@ static void on_opened(struct meta_call *meta)
 /* execve(2) opens with this (the kernel's __FMODE_EXEC): to run a program is not to read it. */
 #define KERNEL_OPEN_TO_EXECUTE 0x20U
 
+uint32_t fs_call_open_rights(const struct fs_call *call)
+{
+    unsigned mode = call->open_flags & O_ACCMODE;
+    uint32_t rights = call->open_flags & O_APPEND ? META_APPEND : 0;
+
+    rights |= mode == O_WRONLY                            ? 0
+              : call->open_flags & KERNEL_OPEN_TO_EXECUTE ? META_OPEN_EXEC
+                                                          : META_OPEN_READ;
+    return rights | (mode != O_RDONLY ? META_OPEN_WRITE : 0);
+}
+
 static void start_open(struct fs_call *call)
 {
     struct inode *inode = inode_make(call->mount, call->ino);
@@ -206,11 +217,7 @@ static void start_open(struct fs_call *call)
         fs_call_finish(call, -ESTALE);
         return;
     }
-    call->flags |= mode == O_WRONLY                            ? 0
-                   : call->open_flags & KERNEL_OPEN_TO_EXECUTE ? META_OPEN_EXEC
-                                                               : META_OPEN_READ;
-    call->flags |= mode != O_RDONLY ? META_OPEN_WRITE : 0;
-    call->flags |= call->open_flags & O_APPEND ? META_APPEND : 0;
+    call->flags |= fs_call_open_rights(call);
     if (call->open_flags & O_TRUNC) {
         call->valid = META_SET_SIZE | META_SET_MTIME_NOW;
         call->valid |= call->kill_priv ? META_SET_KILL_PRIV : 0;
@@ -322,20 +329,60 @@ static bool place_append(struct fs_call *call, struct inode *inode)
     return false;
 }
 
+static void on_flags_told(struct meta_call *meta)
+{
+    struct fs_call *call = container_of(meta, struct fs_call, meta);
+    struct inode *inode = inode_find(call->mount, call->ino);
+    int r = meta->status;
+
+    call->waiting_meta = false;
+    if (r == 0) {
+        r = inode == NULL ? -ESTALE : meta_attr_decode(&call->attr, meta->reply.attr);
+    }
+    if (r < 0) {
+        fs_call_finish(call, r);
+        return;
+    }
+    call->flags_told = true;
+    inode_update(call->mount, inode, &call->attr, false);
+    fs_call_data_start(call);
+}
+
+/* Do inode flags forbid the write? Another mount may have taken them away: the service is asked
+ * first. True: the call waits for that, or has ended. */
+static bool refuse_write(struct fs_call *call, const struct inode *inode)
+{
+    int error = inode_flags_write(inode->attr.flags, call->append);
+
+    if (error == 0) {
+        return false;
+    }
+    if (call->flags_told || coherence_trusts(call->mount, inode)) {
+        fs_call_finish(call, error);
+        return true;
+    }
+    call->meta = (struct meta_call){.done = on_flags_told};
+    call->meta.request = (struct meta_request){.op = META_GETATTR, .ino = call->ino};
+    call->waiting_meta = true;
+    meta_call_start(&call->mount->meta, &call->meta);
+    return true;
+}
+
 static void start_write(struct fs_call *call)
 {
     struct mount *mount = call->mount;
     struct inode *inode = inode_find(mount, call->ino);
     uint64_t end, before;
-    int error;
 
     if (inode == NULL) {
         fs_call_finish(call, -ESTALE);
         return;
     }
-    error = inode_flags_write(inode->attr.flags, call->append);
-    if (error < 0 || call->data.size == 0) {
-        fs_call_finish(call, error);
+    if (refuse_write(call, inode)) {
+        return;
+    }
+    if (call->data.size == 0) {
+        fs_call_finish(call, 0);
         return;
     }
     if (mount->dirty_bytes >= mount->settings.dirty_bytes) {

@@ -57,7 +57,9 @@ void inode_unkeep(struct mount *mount, struct inode *inode)
 void inode_ref(struct mount *mount, struct inode *inode)
 {
     inode->lookups++;
-    inode_found(mount, inode);
+    if (inode->attr.nlink != 0 || inode->attr.ino == 0) { /* else a listing from before */
+        inode_found(mount, inode);
+    }
     inode_unkeep(mount, inode);
 }
 
@@ -68,7 +70,8 @@ void inode_found(struct mount *mount, struct inode *inode)
 
 bool inode_may_be_opened(const struct mount *mount, const struct inode *inode)
 {
-    return inode->lookups != 0 && env_now(mount->env) < inode->found_until_ns;
+    return inode->lookups != 0 &&
+           (mount->renaming != 0 || env_now(mount->env) < inode->found_until_ns);
 }
 
 bool inode_pending(const struct inode *inode)
@@ -91,11 +94,21 @@ static void drop_contents(struct mount *mount, struct inode *inode)
  */
 static bool owes_error(const struct inode *inode)
 {
-    return inode->write_error != 0 && inode->attr.nlink != 0;
+    return inode->write_error != 0 && inode->attr.nlink != 0 && !inode->gone;
+}
+
+/* Nobody will ever read it. */
+static bool is_unreachable(const struct inode *inode)
+{
+    return inode->attr.ino != 0 && inode->attr.nlink == 0 && inode->lookups == 0 &&
+           inode->opens == 0 && inode->local_ops == 0;
 }
 
 void inode_release(struct mount *mount, struct inode *inode)
 {
+    if (inode->dirty.count != 0 && is_unreachable(inode)) {
+        fs_call_drop_dirty(mount, inode);
+    }
     if (owes_error(inode) || inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) ||
         inode->truncating || inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
         !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters) ||

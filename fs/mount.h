@@ -96,8 +96,9 @@ struct mount {
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */
-    unsigned opening;                         /* OPEN, CREATE and RENAME calls on their way */
+    unsigned opening;                         /* OPEN and CREATE calls on their way */
     unsigned removing;                        /* removals on their way that free a file at once */
+    unsigned renaming;                        /* RENAME calls on their way */
     struct list open_queue;                   /* OPEN calls that wait for those */
     uint64_t alone_epoch;   /* what was learned in an earlier one is not trusted */
     uint64_t kept_until_ns; /* the kernel may use names and attributes until then */

@@ -248,6 +248,7 @@ def flags_on_two_mounts(d):
         fails(errno.EPERM, os.unlink, other + "/f")
         os.fsync(fd)
         expect(d + "/f", b"ABC")
+    assert os.write(fd, b"again") == 5
     os.close(fd)
     put(other + "/f", b"new")
     expect(d + "/f", b"new")

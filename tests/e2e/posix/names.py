@@ -1,7 +1,9 @@
 """Links, renames, symbolic links, directories as names."""
 import errno
 import os
+import random
 import stat
+import time
 
 from helpers import RENAME_EXCHANGE, RENAME_NOREPLACE, case, expect, fails, get, name_it, put, renameat2
 
@@ -208,20 +210,55 @@ def rename_is_atomic(d):
         readers.append(os.fork())
         if readers[-1] == 0:
             try:
-                while not os.path.exists(d + "/done"):
+                done = False
+                while not done:
+                    done = os.path.exists(d + "/done")
                     data = get(d + "/f")
                     assert data == data[:1] * 5000, (len(data), data[:1])
                 os._exit(0)
             finally:
                 os._exit(1)  # of what, the test says below
     try:
-        for i in range(300):
-            put(d + "/new", b"%d" % (i % 10) * 5000)
+        # Longer than from one keepalive to the next: that is when a mount is asked what it has open.
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            put(d + "/new", b"%d" % random.randrange(10) * 5000)
             os.rename(d + "/new", d + "/f")
     finally:
         put(d + "/done", b"")
         results = [os.waitpid(pid, 0)[1] for pid in readers]
     assert results == [0] * 3, "a reader was refused, or read a mixture"
+
+
+@case(needs="mounts", root=True)
+def created_meanwhile(d):
+    """O_CREAT of a name that another mount has just made opens the file only with the right to"""
+    other = d.replace(os.environ["POSIX_MOUNT"], os.environ["POSIX_OTHER"], 1)
+    os.chmod(d, 0o777)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([]), os.setgid(1234), os.setuid(1234)
+            while not os.path.exists(d + "/done"):
+                try:
+                    fd = os.open(d + "/f", os.O_CREAT | os.O_RDWR, 0o600)
+                except PermissionError:
+                    continue
+                assert os.fstat(fd).st_uid == 1234
+                os.close(fd)
+                os.unlink(d + "/f")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            os.close(os.open(other + "/f", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            os.unlink(other + "/f")
+        except (FileExistsError, FileNotFoundError):
+            pass
+    put(d + "/done", b"")
+    assert os.waitpid(pid, 0)[1] == 0, "somebody else's file was opened"
 
 
 @case(slow=True)
