@@ -207,13 +207,14 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
 {
     struct client *client = kernel->client;
     struct knode *node = file->node;
-    uint64_t tag = data_next_tag(client);
     uint8_t *bytes = mem_alloc(size);
+    uint64_t tag;
     int r = 0;
 
-    model_fill(bytes, size, tag);
     model_log_plain(&world->model, node->ino);
     node_lock(node);
+    tag = data_next_tag(client); /* tags are in the order of writes, appends among them */
+    model_fill(bytes, size, tag);
     appends_lost(client, node->ino);
     data_change_begin(client, node->ino);
     for (uint64_t at = 0; r == 0 && at < size; at += MiB(1)) {

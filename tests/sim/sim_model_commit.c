@@ -10,6 +10,21 @@ static struct model_answer broken(const char *why)
     return (struct model_answer){.broken = why};
 }
 
+/* Does it name a chunk of a session that the mount has lost before the commit came? */
+static bool names_lost_chunk(const struct model *model, const struct meta_commit *commit)
+{
+    struct schema_reader reader = schema_reader_make(commit->extents);
+    struct meta_extent extent;
+
+    while (reader.at < reader.end &&
+           meta_extent_decode(&extent, schema_read_bytes(&reader, META_BODY_MAX)) == 0) {
+        if (extent.data.size == 0 && extent.chunk_session != model->session) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *commit_record(struct model *model, struct slice bytes,
                                  const struct meta_commit_result *result, unsigned slot)
 {
@@ -24,7 +39,8 @@ static const char *commit_record(struct model *model, struct slice bytes,
         return result->error == ESTALE ? NULL : "a commit to an inode that is not there";
     }
     if ((result->error == ESTALE && inode->going) || result->error == ERR_CHANGED ||
-        result->error == ERR_JOURNAL_FULL) {
+        result->error == ERR_JOURNAL_FULL ||
+        (result->error == ERR_SESSION_EXPIRED && names_lost_chunk(model, &commit))) {
         return NULL; /* nothing happened: the mount does it again */
     }
     if (result->error != 0) {
