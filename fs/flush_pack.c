@@ -182,9 +182,7 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
     }
     entry->mtime = commit.mtime;
     trusted = entry->on_trust && coherence_trusts(round->mount, entry->inode);
-    if (!trusted || entry->inode->flushing.floating != 0) { /* it may come late, behind others' */
-        commit.base = entry->base;
-    }
+    commit.base = entry->base; /* it may come late, behind others' */
     if (trusted) {
         commit.valid |= META_SET_CTIME; /* as applications have seen it */
         commit.ctime = entry->inode->attr.ctime;
