@@ -216,6 +216,9 @@ bool dirty_place(struct dirty *dirty, uint64_t end)
     struct dirty placed = {.bytes = dirty->bytes, .stamp = dirty->stamp};
     bool moved = false;
 
+    if (dirty->floating == 0 || dirty_float_offset(dirty) == end) {
+        return false;
+    }
     for (size_t i = 0; i < dirty->count; i++) {
         if (!dirty->pieces[i]->floats) {
             insert_at(&placed, placed.count, dirty->pieces[i]);

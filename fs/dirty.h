@@ -40,7 +40,8 @@ uint64_t dirty_oldest(const struct dirty *dirty);
 uint64_t dirty_end(const struct dirty *dirty);
 /* Where the first begins that floats; UINT64_MAX when none does. */
 uint64_t dirty_float_offset(const struct dirty *dirty);
-/* What floats goes behind `end` and all else, in its order. Returns whether anything has moved. */
+/* The file ends at `end`: what floats goes behind that and all else, in its order, unless it begins
+ * there: then all lies as it was thought to. Returns whether anything has moved. */
 bool dirty_place(struct dirty *dirty, uint64_t end);
 /* Moves the first pieces, at most so many and (but for the first) so many bytes, to `taken`, empty.
  */

@@ -176,6 +176,7 @@ static void test_appends_float(void **state)
     assert_int_equal(dirty.floating, 2);
     assert_int_equal(dirty_float_offset(&dirty), 100);
 
+    assert_false(dirty_place(&dirty, 100)); /* that is where the file ends */
     assert_true(dirty_place(&dirty, 150));
     assert_false(dirty_place(&dirty, 150));
     assert_int_equal(dirty_float_offset(&dirty), 202);
