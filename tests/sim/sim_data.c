@@ -47,17 +47,9 @@ static struct written *written_of(const struct client *client, uint64_t ino)
     return written;
 }
 
-uint64_t data_coming_tag(const struct client *client)
-{
-    return (uint64_t)client->incarnation << MODEL_TAG_BITS | (client->next_tag + 1);
-}
-
 uint64_t data_next_tag(struct client *client)
 {
-    uint64_t tag = data_coming_tag(client);
-
-    client->next_tag++;
-    return tag;
+    return (uint64_t)client->incarnation << MODEL_TAG_BITS | ++client->next_tag;
 }
 
 bool data_pending(const struct client *client, uint64_t ino)

@@ -51,6 +51,8 @@ int k_open(struct kernel *kernel, struct knode *dir, const char *name, uint32_t 
 int k_close(struct kernel *kernel, struct kfile *file);
 /* Whole cells. Writes cells of one new tag. */
 int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size);
+/* One cell, under a lock that guards it (sim_lock.c). */
+int k_write_guarded(struct kernel *kernel, struct kfile *file, uint64_t cell, uint64_t *out_tag);
 /* Whole cells, behind the end as the kernel knows it, with O_APPEND; in pieces of at most a
  * megabyte, each of them a record of its own (sim_append.c). */
 int k_append(struct kernel *kernel, struct kfile *file, uint64_t size);

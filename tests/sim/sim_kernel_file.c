@@ -203,7 +203,8 @@ int write_part(struct kernel *kernel, struct knode *node, uint64_t offset, struc
     return r;
 }
 
-int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size)
+static int write_file(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size,
+                      uint64_t *guarded_tag)
 {
     struct client *client = kernel->client;
     struct knode *node = file->node;
@@ -214,6 +215,10 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
     model_log_plain(&world->model, node->ino);
     node_lock(node);
     tag = data_next_tag(client); /* tags are in the order of writes, appends among them */
+    if (guarded_tag != NULL) {
+        *guarded_tag = tag;
+        guarded_writing(node->ino, offset / SIM_CELL, tag);
+    }
     model_fill(bytes, size, tag);
     appends_lost(client, node->ino);
     data_change_begin(client, node->ino);
@@ -231,6 +236,17 @@ int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t
     node_unlock(node);
     mem_free(bytes);
     return r;
+}
+
+int k_write(struct kernel *kernel, struct kfile *file, uint64_t offset, uint64_t size)
+{
+    return write_file(kernel, file, offset, size, NULL);
+}
+
+int k_write_guarded(struct kernel *kernel, struct kfile *file, uint64_t cell, uint64_t *out_tag)
+{
+    *out_tag = 0;
+    return write_file(kernel, file, cell * SIM_CELL, SIM_CELL, out_tag);
 }
 
 int k_truncate(struct kernel *kernel, struct knode *node, uint64_t size)

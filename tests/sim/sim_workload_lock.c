@@ -124,15 +124,12 @@ static int read_counter(struct program *program, const struct range *range, uint
 /* Its outcome is sure when it has been synced, or the lock has been given up behind it. */
 static void count(struct program *program, const struct range *range, uint64_t cell)
 {
-    struct client *client = program->client;
     struct kfile *file = range->file;
-    uint64_t ino = k_ino(file->node), session = file->lock_session;
-    uint64_t tag = data_coming_tag(client);
+    uint64_t ino = k_ino(file->node), session = file->lock_session, tag;
     int r;
 
-    guarded_writing(ino, cell, tag);
     program_begins(program, "count %" PRIu64 " of %" PRIu64, cell, ino);
-    r = k_write(program->kernel, file, cell * SIM_CELL, SIM_CELL);
+    r = k_write_guarded(program->kernel, file, cell, &tag);
     program_ends(program, r);
     if (any(2) == 0) {
         rest(any(30) == 0 ? LONG_NS : SHORT_NS);

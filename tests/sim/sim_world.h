@@ -251,8 +251,6 @@ struct data_read {
     uint64_t changes; /* UINT64_MAX: one is under way */
 };
 uint64_t data_next_tag(struct client *client);
-/* What that is going to be. */
-uint64_t data_coming_tag(const struct client *client);
 /* Has it written what is not committed? */
 bool data_pending(const struct client *client, uint64_t ino);
 /* Around each write and truncate: a read beside it may see either. */
