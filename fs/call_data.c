@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/trace_mark.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/flush.h"
 #include "fs/limits.h"
 #include "fs/local.h"
@@ -512,6 +513,9 @@ void fs_call_data_start(struct fs_call *call)
 
     if (error < 0) {
         fs_call_finish(call, error);
+        return;
+    }
+    if (works_on_contents(call) && fence_wait(call, inode_find(call->mount, call->ino))) {
         return;
     }
     switch ((int)call->op) {

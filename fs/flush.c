@@ -9,6 +9,7 @@
 #include "base/buggify.h"
 #include "fs/call.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/limits.h"
 #include "fs/local.h"
 #include "fs/settle.h"
@@ -43,12 +44,13 @@ static void end_waiters(struct inode *inode)
         }
         fs_call_flushed(call, error);
     }
-    inode->flush_now = !list_empty(&inode->flush_waiters);
+    inode->flush_now = !list_empty(&inode->flush_waiters) || !list_empty(&inode->fence_waiters);
 }
 
 void flush_inode_done(struct mount *mount, struct inode *inode)
 {
     end_waiters(inode); /* before the next round takes what they wait for */
+    fence_done(inode);
     fs_call_write_next(inode);
     fs_call_truncate_next(inode);
     if (inode->dirty.count != 0) {
@@ -60,6 +62,7 @@ void flush_settled(struct inode *inode)
 {
     if (!inode->in_round) {
         end_waiters(inode);
+        fence_done(inode);
         fs_call_write_next(inode);
     }
 }

@@ -128,6 +128,16 @@ static void place_floating(struct round_inode *entry)
     entry->moved = true;
 }
 
+/* The change of the file that the commit rests on; 0: on none. */
+static uint64_t base_of(const struct inode *inode)
+{
+    if (inode->fenced) {
+        return inode->guard_change;
+    }
+    return inode->contents == CONTENTS_INLINE || inode->flushing.floating != 0 ? inode->attr.change
+                                                                               : 0;
+}
+
 void round_pack(struct flush_round *round, struct round_inode *entry)
 {
     struct inode *inode = entry->inode;
@@ -141,9 +151,7 @@ void round_pack(struct flush_round *round, struct round_inode *entry)
     entry->journalled = 0;
     entry->unsure = false;
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
-    entry->base = inode->contents == CONTENTS_INLINE || inode->flushing.floating != 0
-                      ? inode->attr.change
-                      : 0;
+    entry->base = base_of(inode);
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);

@@ -24,6 +24,7 @@
 #include "base/trace_mark.h"
 #include "fs/call.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/limits.h"
 #include "fs/settle.h"
 
@@ -46,12 +47,14 @@ static const struct op_kind flush_kind = {
 
 /* ---- LEARN ---- */
 
-/* Is this what an append has left behind whose commit has had no answer? */
-static bool is_own_append(const struct round_inode *entry, const struct meta_attr *attr)
+/* Is this what a commit has left behind that has had no answer? Other data is just sent again. */
+static bool is_own_commit(const struct round_inode *entry, const struct meta_attr *attr)
 {
-    return entry->unsure && entry->inode->flushing.floating != 0 &&
-           attr->change == entry->base + 1 && attr->size == entry->size &&
-           attr->mtime == entry->mtime;
+    const struct inode *inode = entry->inode;
+    uint64_t base = inode->fenced ? inode->guard_change : entry->base;
+
+    return entry->unsure && (inode->flushing.floating != 0 || inode->fenced) &&
+           attr->change == base + 1 && attr->size == entry->size && attr->mtime == entry->mtime;
 }
 
 static void on_learned(struct meta_call *call)
@@ -71,7 +74,11 @@ static void on_learned(struct meta_call *call)
     }
     if (r == 0) {
         change = attr.change;
-        entry->found = is_own_append(entry, &attr);
+        entry->found = is_own_commit(entry, &attr);
+        if (entry->found) {
+            fence_changed(inode, change);
+        }
+        entry->lost |= fence_refuses(inode, change);
         inode_update(round->mount, inode, &attr, false);
         entry->learned = inode->attr.change == change;
         if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
@@ -92,7 +99,8 @@ static bool must_learn(const struct round_inode *entry)
     if (inode == NULL || entry->learn_error != 0) {
         return false;
     }
-    if (inode->contents == CONTENTS_UNKNOWN || (entry->unsure && !entry->learned)) {
+    if (inode->contents == CONTENTS_UNKNOWN ||
+        ((entry->unsure || inode->fenced) && !entry->learned)) {
         return true;
     }
     return !coherence_trusts(entry->round->mount, inode) &&
@@ -407,6 +415,11 @@ static void drop_lost(struct flush_round *round)
 
         if (entry->inode != NULL && entry->lost) {
             TRACE_MARK("a flush of a file whose locks are lost");
+            if (entry->inode->fenced) { /* what was not in the round, too */
+                TRACE_MARK("what a lock guarded that was given up is lost with the session");
+                fs_call_drop_dirty(round->mount, entry->inode);
+                drop_pages(round->mount, entry->inode);
+            }
             inode_failed(round->mount, entry->inode, -EIO);
             end_inode(round->mount, entry);
         }

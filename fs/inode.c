@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/limits.h"
 #include "fs/mount.h"
 
@@ -24,6 +25,7 @@ struct inode *inode_make(struct mount *mount, uint64_t ino)
         list_init(&inode->flush_waiters);
         list_init(&inode->truncate_waiters);
         list_init(&inode->write_waiters);
+        list_init(&inode->fence_waiters);
         map_put(&mount->inodes, map_u64(ino), inode);
     }
     return inode;
@@ -112,7 +114,7 @@ void inode_release(struct mount *mount, struct inode *inode)
     if (owes_error(inode) || inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) ||
         inode->truncating || inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
         !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters) ||
-        !list_empty(&inode->write_waiters)) {
+        !list_empty(&inode->write_waiters) || !list_empty(&inode->fence_waiters)) {
         return;
     }
     map_remove(&mount->inodes, map_u64(inode->ino));
@@ -157,6 +159,9 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
 {
     uint64_t mtime = inode->attr.mtime;
 
+    if (ours || coherence_trusts(mount, inode)) {
+        fence_changed(inode, attr->change);
+    }
     if (inode->local_ops != 0 && inode->attr_known) {
         inode->committed_size = attr->size; /* the rest we know better: the server is behind us */
         *attr = inode->attr;

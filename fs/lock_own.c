@@ -3,6 +3,7 @@
  * waits here, too, by tickets of our own.
  */
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/lock_internal.h"
 
 #include "meta/limits.h"
@@ -90,11 +91,22 @@ void lock_own_grant(struct mount *mount, struct file_locks *file)
     }
 }
 
+/* What the owner gives up now has guarded what is not committed yet. */
+static void guard(struct mount *mount, const struct file_locks *file, const struct meta_lock *owner)
+{
+    struct inode *inode = inode_find(mount, file->ino);
+
+    if (inode != NULL && lock_table_holds(&file->table, owner)) {
+        fence_note(mount, inode);
+    }
+}
+
 void lock_own_give_up(struct mount *mount, uint64_t ino, const struct meta_lock *lock)
 {
     struct file_locks *file = lock_file(mount, ino, false);
 
     if (file != NULL) {
+        guard(mount, file, lock);
         lock_table_set(&file->table, lock);
         lock_own_grant(mount, file);
     }
@@ -117,6 +129,7 @@ void lock_own_start(struct fs_call *call)
     int r;
 
     want.ticket = ++mount->locks.next_ticket;
+    guard(mount, file, &want);
     r = own_has_room(mount, file, &want)
             ? lock_table_request(&file->table, &want, call->lock_wait, &graph.graph)
             : -ENOLCK;

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "fs/chunk_seq.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
 #include "fs/lock.h"
@@ -67,6 +68,7 @@ static void on_session(struct meta_client *client, bool alive)
         walk(mount);
         return;
     }
+    fence_raise(mount);
     local_forget_all(mount);
     chunk_seq_session_lost(mount);
     lock_session_lost(mount);
