@@ -1,6 +1,6 @@
 #pragma once
-/* flush_internal: what flush.c (which inodes, when), flush_round.c (one round) and flush_pack.c
- * (data into chunks and commit records) share. */
+/* flush_internal: what flush.c (which inodes, when), flush_round.c (one round), flush_learn.c (what
+ * the files are) and flush_pack.c (data into chunks and commit records) share. */
 #include "fs/chunk_seq.h"
 #include "fs/flush.h"
 #include "fs/mount.h"
@@ -65,6 +65,14 @@ struct flush_round *round_new(struct mount *mount, enum round_kind kind);
 void round_add(struct flush_round *round, struct inode *inode);
 /* Sets off; a round without inodes just goes. Returns whether it had any. */
 bool round_start(struct flush_round *round);
+
+/* ---- flush_learn.c ---- */
+/* What this mount has answered before it was sent must be there before anybody is asked about it:
+ * the service would not know a new file yet. */
+bool round_is_behind(const struct flush_round *round);
+/* Asks what must be known before anything is packed; returns whether there is something to wait
+ * for. */
+bool round_learn(struct flush_round *round);
 
 /* ---- flush_pack.c ---- */
 /* The inode's pieces into chunks of the round, or into its commit record. */

@@ -45,102 +45,6 @@ static const struct op_kind flush_kind = {
     .drained = round_drained,
 };
 
-/* ---- LEARN ---- */
-
-/* Is this what a commit has left behind that has had no answer? Other data is just sent again. */
-static bool is_own_commit(const struct round_inode *entry, const struct meta_attr *attr)
-{
-    const struct inode *inode = entry->inode;
-    uint64_t base = inode->fenced ? inode->guard_change : entry->base;
-
-    return entry->unsure && (inode->flushing.floating != 0 || inode->fenced) &&
-           attr->change == base + 1 && attr->size == entry->size && attr->mtime == entry->mtime;
-}
-
-static void on_learned(struct meta_call *call)
-{
-    struct round_inode *entry = container_of(call, struct round_inode, learn);
-    struct flush_round *round = entry->round;
-    struct inode *inode = entry->inode;
-    struct meta_attr attr;
-    uint64_t change;
-    int r = call->status;
-
-    if (r == 0) {
-        r = meta_attr_decode(&attr, call->reply.attr);
-    }
-    if (r == 0 && attr.change == 0) {
-        r = -ERR_BAD_MESSAGE;
-    }
-    if (r == 0) {
-        change = attr.change;
-        entry->found = is_own_commit(entry, &attr);
-        if (entry->found) {
-            fence_changed(inode, change);
-        }
-        entry->lost |= fence_refuses(inode, change);
-        inode_update(round->mount, inode, &attr, false);
-        entry->learned = inode->attr.change == change;
-        if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
-            entry->learned) {
-            r = inode_take_contents(round->mount, inode, &call->reply, 0);
-        }
-    }
-    entry->learn_error = r;
-    op_complete(&round->op);
-}
-
-/* A commit rests on contents that nobody else can change, or on a known change of the file. What we
- * counted ourselves ends with the trust (local_forget_all): 0 is no change to rest on. */
-static bool must_learn(const struct round_inode *entry)
-{
-    const struct inode *inode = entry->inode;
-
-    if (inode == NULL || entry->learn_error != 0) {
-        return false;
-    }
-    if (inode->contents == CONTENTS_UNKNOWN ||
-        ((entry->unsure || inode->fenced) && !entry->learned)) {
-        return true;
-    }
-    return !coherence_trusts(entry->round->mount, inode) &&
-           (!entry->learned || inode->attr.change == 0);
-}
-
-/* What this mount has answered before it was sent must be there before anybody is asked about it:
- * the service would not know a new file yet. */
-static bool is_behind(const struct flush_round *round)
-{
-    for (unsigned i = 0; i < round->inode_count; i++) {
-        const struct round_inode *entry = &round->inodes[i];
-
-        if (must_learn(entry) && entry->inode->local_ops != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Returns whether there is something to wait for. */
-static bool learn(struct flush_round *round)
-{
-    for (unsigned i = 0; i < round->inode_count; i++) {
-        struct round_inode *entry = &round->inodes[i];
-
-        if (!must_learn(entry)) {
-            continue;
-        }
-        entry->learn = (struct meta_call){.done = on_learned};
-        entry->learn.request = (struct meta_request){
-            .op = META_GETATTR,
-            .ino = entry->inode->ino,
-            .flags = entry->inode->contents == CONTENTS_UNKNOWN ? META_WANT_DATA : 0};
-        round->op.inflight++;
-        meta_call_start(&round->mount->meta, &entry->learn);
-    }
-    return round->op.inflight > 0;
-}
-
 /* ---- PUT ---- */
 
 static void on_put(struct op *op)
@@ -583,7 +487,7 @@ static void round_step(struct op *op)
             finish_round(round);
             return;
         }
-        if (is_behind(round) || learn(round) || !has_session(round)) {
+        if (round_is_behind(round) || round_learn(round) || !has_session(round)) {
             return;
         }
         drop_lost(round);
