@@ -119,7 +119,7 @@ struct fs_call {
     int lock_error;          /* of the flush before it was given up */
     bool lock_gone;          /* FLUSH: the owner's locks are given up */
     bool waiting_meta, waiting_flush, waiting_space, cancelled;
-    bool flags_told;                  /* WRITE: by the service, and just now */
+    bool attr_told;                   /* READ, WRITE: by the service, and just now */
     bool written;                     /* WRITE: its bytes are taken */
     bool turn;                        /* WRITE: it has waited in line, and is the first */
     bool opening, removing, renaming; /* counted in the mount */
@@ -131,7 +131,9 @@ void fs_call_cancel(struct fs_call *call);
 
 /* For the files that implement calls. */
 void fs_call_finish(struct fs_call *call, int status); /* status: 0 or a negative code */
-void fs_call_data_start(struct fs_call *call);         /* OPEN READ WRITE FLUSH FSYNC SETATTR */
+void fs_call_data_start(struct fs_call *call); /* OPEN READ WRITE FLUSH FSYNC SETATTR */
+/* Asks the service for the attributes of call->ino; then the call starts anew, attr_told. */
+void fs_call_ask_attr(struct fs_call *call);
 /* The same for FALLOCATE, SEEK, COPY_RANGE (fs/call_space.c): begins, or begins again. */
 void fs_call_space_start(struct fs_call *call);
 /* It is its turn. */

@@ -22,6 +22,35 @@
 #include <errno.h>
 #include <fcntl.h>
 
+/* ---- what the service says of the file ---- */
+
+static void on_attr_told(struct meta_call *meta)
+{
+    struct fs_call *call = container_of(meta, struct fs_call, meta);
+    struct inode *inode = inode_find(call->mount, call->ino);
+    int r = meta->status;
+
+    call->waiting_meta = false;
+    if (r == 0) {
+        r = inode == NULL ? -ESTALE : meta_attr_decode(&call->attr, meta->reply.attr);
+    }
+    if (r < 0) {
+        fs_call_finish(call, r);
+        return;
+    }
+    call->attr_told = true;
+    inode_update(call->mount, inode, &call->attr, false);
+    fs_call_data_start(call);
+}
+
+void fs_call_ask_attr(struct fs_call *call)
+{
+    call->meta = (struct meta_call){.done = on_attr_told};
+    call->meta.request = (struct meta_request){.op = META_GETATTR, .ino = call->ino};
+    call->waiting_meta = true;
+    meta_call_start(&call->mount->meta, &call->meta);
+}
+
 /* ---- SETATTR ---- */
 
 static void truncate_local(struct mount *mount, struct inode *inode, uint64_t size)
@@ -330,25 +359,6 @@ static bool place_append(struct fs_call *call, struct inode *inode)
     return false;
 }
 
-static void on_flags_told(struct meta_call *meta)
-{
-    struct fs_call *call = container_of(meta, struct fs_call, meta);
-    struct inode *inode = inode_find(call->mount, call->ino);
-    int r = meta->status;
-
-    call->waiting_meta = false;
-    if (r == 0) {
-        r = inode == NULL ? -ESTALE : meta_attr_decode(&call->attr, meta->reply.attr);
-    }
-    if (r < 0) {
-        fs_call_finish(call, r);
-        return;
-    }
-    call->flags_told = true;
-    inode_update(call->mount, inode, &call->attr, false);
-    fs_call_data_start(call);
-}
-
 /* Do inode flags forbid the write? Another mount may have taken them away: the service is asked
  * first. True: the call waits for that, or has ended. */
 static bool refuse_write(struct fs_call *call, const struct inode *inode)
@@ -358,14 +368,11 @@ static bool refuse_write(struct fs_call *call, const struct inode *inode)
     if (error == 0) {
         return false;
     }
-    if (call->flags_told || coherence_trusts(call->mount, inode)) {
+    if (call->attr_told || coherence_trusts(call->mount, inode)) {
         fs_call_finish(call, error);
         return true;
     }
-    call->meta = (struct meta_call){.done = on_flags_told};
-    call->meta.request = (struct meta_request){.op = META_GETATTR, .ino = call->ino};
-    call->waiting_meta = true;
-    meta_call_start(&call->mount->meta, &call->meta);
+    fs_call_ask_attr(call);
     return true;
 }
 

@@ -336,34 +336,13 @@ static void begin(struct fs_call *call, struct inode *inode)
     op_wake(&read->op);
 }
 
-static void on_size_told(struct meta_call *meta)
-{
-    struct fs_call *call = container_of(meta, struct fs_call, meta);
-    struct inode *inode = inode_find(call->mount, call->ino);
-    int r = meta->status;
-
-    call->waiting_meta = false;
-    if (r == 0) {
-        r = inode == NULL ? -ESTALE : meta_attr_decode(&call->attr, meta->reply.attr);
-    }
-    if (r < 0) {
-        fs_call_finish(call, r);
-        return;
-    }
-    inode_update(call->mount, inode, &call->attr, false);
-    begin(call, inode);
-}
-
 /* After written data was lost, where the file ends is for the service to say; or that it is gone.
  */
 void read_start(struct fs_call *call, struct inode *inode)
 {
-    if (inode->attr_known || call->offset + call->size <= inode->attr.size) {
-        begin(call, inode);
+    if (!call->attr_told && !inode->attr_known && call->offset + call->size > inode->attr.size) {
+        fs_call_ask_attr(call);
         return;
     }
-    call->meta = (struct meta_call){.done = on_size_told};
-    call->meta.request = (struct meta_request){.op = META_GETATTR, .ino = call->ino};
-    call->waiting_meta = true;
-    meta_call_start(&call->mount->meta, &call->meta);
+    begin(call, inode);
 }
