@@ -131,7 +131,7 @@ void fs_call_cancel(struct fs_call *call);
 
 /* For the files that implement calls. */
 void fs_call_finish(struct fs_call *call, int status); /* status: 0 or a negative code */
-void fs_call_data_start(struct fs_call *call); /* OPEN READ WRITE FLUSH FSYNC SETATTR */
+void fs_call_data_start(struct fs_call *call);         /* OPEN READ WRITE FLUSH FSYNC SETATTR */
 /* Asks the service for the attributes of call->ino; then the call starts anew, attr_told. */
 void fs_call_ask_attr(struct fs_call *call);
 /* The same for FALLOCATE, SEEK, COPY_RANGE (fs/call_space.c): begins, or begins again. */
