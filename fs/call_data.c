@@ -68,6 +68,7 @@ static void truncate_local(struct mount *mount, struct inode *inode, uint64_t si
 void fs_call_drop_dirty(struct mount *mount, struct inode *inode)
 {
     truncate_local(mount, inode, 0);
+    fs_call_truncate_next(inode);
 }
 
 static void on_size_set(struct meta_call *meta)

@@ -211,6 +211,16 @@ uint64_t dirty_float_offset(const struct dirty *dirty)
     return UINT64_MAX;
 }
 
+uint64_t dirty_plain_end(const struct dirty *dirty)
+{
+    uint64_t end = 0;
+
+    for (size_t i = 0; i < dirty->count && !dirty->pieces[i]->floats; i++) {
+        end = piece_end(dirty->pieces[i]);
+    }
+    return end;
+}
+
 bool dirty_place(struct dirty *dirty, uint64_t end)
 {
     struct dirty placed = {.bytes = dirty->bytes, .stamp = dirty->stamp};

@@ -40,6 +40,8 @@ uint64_t dirty_oldest(const struct dirty *dirty);
 uint64_t dirty_end(const struct dirty *dirty);
 /* Where the first begins that floats; UINT64_MAX when none does. */
 uint64_t dirty_float_offset(const struct dirty *dirty);
+/* Where the pieces in front of those that float end; 0: there are none. */
+uint64_t dirty_plain_end(const struct dirty *dirty);
 /* The file ends at `end`: what floats goes behind that and all else, in its order, unless it begins
  * there: then all lies as it was thought to. Returns whether anything has moved. */
 bool dirty_place(struct dirty *dirty, uint64_t end);

@@ -29,6 +29,13 @@ void fence_changed(struct inode *inode, uint64_t change)
     }
 }
 
+void fence_found(struct inode *inode, uint64_t change)
+{
+    if (inode->guard_change != UNKNOWN) {
+        inode->guard_change = change;
+    }
+}
+
 void fence_raise(struct mount *mount)
 {
     struct map_slot *slot;

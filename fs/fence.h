@@ -19,6 +19,8 @@ void fence_changed(struct inode *inode, uint64_t change);
 /* The session is lost: what is guarded is held back until the service has told what became of the
  * file. */
 void fence_raise(struct mount *mount);
+/* A commit of this mount was found there, and nothing that others have written since. */
+void fence_found(struct inode *inode, uint64_t change);
 /* By the service's word of the file: what was written before the fence must not go into it. */
 bool fence_refuses(const struct inode *inode, uint64_t change);
 /* Has the call to wait until it is known what the file is? Then it starts anew. */

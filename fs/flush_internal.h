@@ -31,6 +31,7 @@ struct round_inode {
     bool found;         /* but it was made */
     uint64_t mtime;     /* sent with it */
     uint64_t base;      /* the commit rests on contents as of this change; 0 = on none */
+    uint64_t old_end;   /* and on this size, + 1; 0 = on none */
     bool committed;
     uint64_t size;       /* to commit */
     uint64_t journalled; /* bytes that the commit carries, and their records */

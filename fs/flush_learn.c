@@ -3,14 +3,17 @@
 #include "fs/fence.h"
 #include "fs/flush_internal.h"
 
-/* Is this what a commit has left behind that has had no answer? Other data is just sent again. */
+/* Is this what a commit has left behind that has had no answer? Its time and size tell: an append
+ * has made the file longer, and a file that is fenced has changed. Other data is just sent again.
+ */
 static bool is_own_commit(const struct round_inode *entry, const struct meta_attr *attr)
 {
     const struct inode *inode = entry->inode;
-    uint64_t base = inode->fenced ? inode->guard_change : entry->base;
 
-    return entry->unsure && (inode->flushing.floating != 0 || inode->fenced) &&
-           attr->change == base + 1 && attr->size == entry->size && attr->mtime == entry->mtime;
+    if (!entry->unsure || attr->size != entry->size || attr->mtime != entry->mtime) {
+        return false;
+    }
+    return inode->fenced ? fence_refuses(inode, attr->change) : inode->flushing.floating != 0;
 }
 
 static void on_learned(struct meta_call *call)
@@ -32,9 +35,10 @@ static void on_learned(struct meta_call *call)
         change = attr.change;
         entry->found = is_own_commit(entry, &attr);
         if (entry->found) {
-            fence_changed(inode, change);
+            fence_found(inode, change);
         }
         entry->lost |= fence_refuses(inode, change);
+        entry->found &= !entry->lost; /* nobody can tell */
         inode_update(round->mount, inode, &attr, false);
         entry->learned = inode->attr.change == change;
         if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&
@@ -55,12 +59,11 @@ static bool must_learn(const struct round_inode *entry)
     if (inode == NULL || entry->learn_error != 0) {
         return false;
     }
-    if (inode->contents == CONTENTS_UNKNOWN ||
+    if (inode->contents == CONTENTS_UNKNOWN || inode->attr.change == 0 ||
         ((entry->unsure || inode->fenced) && !entry->learned)) {
         return true;
     }
-    return !coherence_trusts(entry->round->mount, inode) &&
-           (!entry->learned || inode->attr.change == 0);
+    return !entry->learned && !coherence_trusts(entry->round->mount, inode);
 }
 
 bool round_is_behind(const struct flush_round *round)

@@ -108,14 +108,24 @@ static void make_image(struct round_inode *entry)
     dirty_overlay(&inode->flushing, 0, entry->image.data, entry->image.size);
 }
 
-/* What others have written meanwhile lies where it was thought to go: it goes behind that. Nobody
- * has where it was appended while nobody could: then it lies behind what is there, and what this
- * mount has written behind that, if anything, stays. */
+/* Does the file end where this mount thinks that it ended at the append? Then what this mount has
+ * written behind that stays there, too. */
+static bool lies_well(const struct round_inode *entry)
+{
+    const struct inode *inode = entry->inode;
+    uint64_t begin = dirty_float_offset(&inode->flushing);
+
+    return entry->on_trust && begin >= inode->committed_size &&
+           begin <= max_u64(inode->committed_size, dirty_plain_end(&inode->flushing));
+}
+
+/* Others may have written where it was thought to go, or made the file shorter: it goes behind what
+ * is there. */
 static void place_floating(struct round_inode *entry)
 {
     struct inode *inode = entry->inode;
 
-    if (entry->on_trust && dirty_float_offset(&inode->flushing) >= inode->committed_size) {
+    if (lies_well(entry)) {
         return;
     }
     if (!dirty_place(&inode->flushing, inode->committed_size)) {
@@ -128,14 +138,16 @@ static void place_floating(struct round_inode *entry)
     entry->moved = true;
 }
 
-/* The change of the file that the commit rests on; 0: on none. */
-static uint64_t base_of(const struct inode *inode)
+/* Inline contents are replaced as a whole. What is appended to others rests on where the file ends
+ * alone: who writes elsewhere, or changes the mode, is not in its way. */
+static void rest_on_what_is_known(struct round_inode *entry)
 {
-    if (inode->fenced) {
-        return inode->guard_change;
-    }
-    return inode->contents == CONTENTS_INLINE || inode->flushing.floating != 0 ? inode->attr.change
-                                                                               : 0;
+    const struct inode *inode = entry->inode;
+
+    entry->base = inode->fenced                        ? inode->guard_change
+                  : inode->contents == CONTENTS_INLINE ? inode->attr.change
+                                                       : 0;
+    entry->old_end = inode->flushing.floating != 0 ? inode->committed_size + 1 : 0;
 }
 
 void round_pack(struct flush_round *round, struct round_inode *entry)
@@ -151,7 +163,7 @@ void round_pack(struct flush_round *round, struct round_inode *entry)
     entry->journalled = 0;
     entry->unsure = false;
     entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
-    entry->base = base_of(inode);
+    rest_on_what_is_known(entry);
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {
         make_image(entry);
@@ -191,6 +203,7 @@ static void encode_inode(struct flush_round *round, struct round_inode *entry)
     entry->mtime = commit.mtime;
     trusted = entry->on_trust && coherence_trusts(round->mount, entry->inode);
     commit.base = entry->base; /* it may come late, behind others' */
+    commit.old_end = entry->old_end;
     if (trusted) {
         commit.valid |= META_SET_CTIME; /* as applications have seen it */
         commit.ctime = entry->inode->attr.ctime;

@@ -245,8 +245,8 @@ static bool has_ground(const struct flush_round *round)
     for (unsigned i = round->commit_to; i < round->inode_count; i++) {
         const struct round_inode *entry = &round->inodes[i];
 
-        if (entry->inode != NULL && (entry->is_inline || entry->inode->flushing.floating != 0) &&
-            entry->base == 0 && !coherence_trusts(round->mount, entry->inode)) {
+        if (entry->inode != NULL && entry->is_inline && entry->base == 0 &&
+            !coherence_trusts(round->mount, entry->inode)) {
             return false;
         }
     }
@@ -303,6 +303,9 @@ static void end_found(struct flush_round *round)
             TRACE_MARK("a commit that has had no answer was made");
             inode_forget_contents(entry->inode);
             entry->inode->kill_priv = false;
+            if (entry->journalled != 0) {
+                settle_note(round->mount, entry->inode->ino, entry->journalled);
+            }
             if (entry->moved) {
                 drop_pages(round->mount, entry->inode);
             }

@@ -310,14 +310,16 @@ enum { META_DATA_INLINE = 1, META_ALONE = 2, META_UNCHANGED = 4 };
     F(bytes, inline_data, META_INLINE_MAX,         1)       \
     F(bytes, extents,     META_BODY_MAX,           1)       \
     F(u64,   ctime,       0,                       1)       \
-    F(u64,   base,        0,                       1)
+    F(u64,   base,        0,                       1)       \
+    F(u64,   old_end,     0,                       1)
 /* valid: META_SET_SIZE: the size becomes max(size, its size now) (never shrinks: SETATTR does
  * that); META_SET_MTIME: mtime = given, else the stamp; META_SET_KILL_PRIV. is_inline: the whole
  * contents are inline_data now (size = its length), extents are dropped. Else extents replace
  * what they cover; data that was inline before must be covered by them or lie in the range [0,
- * META_INLINE_MAX) rewritten. base: 0, or the change counter that the
- * inode must have still: what is committed rests on contents that the mount had read. If it has
- * another, or what was inline is not covered, the record's result is ERR_CHANGED. */
+ * META_INLINE_MAX) rewritten. base: 0, or the change counter that the inode must have still: what
+ * is committed rests on contents that the mount had read. old_end: 0, or the size + 1 that the file
+ * must have still: what is committed was appended there. If it has another, or what was inline is
+ * not covered, the record's result is ERR_CHANGED. */
 
 /* One for each record of a COMMIT, in order. error: positive; attr: one meta_attr when error is
  * 0. */

@@ -122,6 +122,10 @@ static int commit_check(struct ns *ns, const struct meta_commit *commit, const s
         TRACE_MARK("a commit on contents that have changed");
         return -ERR_CHANGED;
     }
+    if (commit->old_end != 0 && commit->old_end - 1 != inode->r.size) {
+        TRACE_MARK("an append to a file that ends elsewhere");
+        return -ERR_CHANGED;
+    }
     if (commit->is_inline) {
         return commit->extents.size > 0 ? -EINVAL : 0;
     }

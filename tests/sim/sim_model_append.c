@@ -57,19 +57,24 @@ struct model_append *model_append_begin(struct model *model, uint64_t ino, uint6
 
 /* ---- commits ---- */
 
-/* Its answer was lost together with the session, and the file has changed since: nobody can tell
- * any more whether it was made (docs/adr/0026). */
+/* Its answer was lost together with the session, and others have written to the file since: nobody
+ * can tell any more whether it was made (docs/adr/0026). */
 static bool may_come_again(const struct model *model, const struct model_inode *inode,
                            const struct model_append *append)
 {
-    return append->session != model->session && inode->changed > append->index;
+    bool others = false;
+
+    for (unsigned slot = 0; slot < MODEL_SLOTS; slot++) {
+        others = others || (model->incarnations[slot] == model->writer &&
+                            inode->foreign_index[slot] > append->index);
+    }
+    return append->session != model->session && append->synced_ns == 0 && others;
 }
 
 static const char *begin(struct model *model, const struct model_inode *inode,
                          struct model_append *append, uint64_t cell)
 {
     struct model_log *log = model_log(model, inode->ino, append->first >> MODEL_TAG_BITS);
-    bool plain = model_log(model, inode->ino, 0)->plain;
 
     if (append->refused) {
         return "an append is made whose program was told that it was not";
@@ -83,7 +88,7 @@ static const char *begin(struct model *model, const struct model_inode *inode,
     if (cell < model->append_end) {
         return "an append lies over what was there before";
     }
-    if (!plain && cell > model->append_end) {
+    if (cell > model->append_end) {
         return "an append leaves a hole";
     }
     if (append->first < log->last && append->index == 0) {
@@ -93,7 +98,7 @@ static const char *begin(struct model *model, const struct model_inode *inode,
     append->made = 0;
     append->index = model->index;
     append->session = model->session;
-    log->last = append->first;
+    log->last = max_u64(log->last, append->first);
     return NULL;
 }
 
@@ -116,7 +121,10 @@ const char *model_append_cell(struct model *model, const struct model_inode *ino
     uint64_t part;
 
     if (append == NULL || tag == model_cell(inode, cell)) {
-        return write_over(model, inode, cell, tag);
+        const char *over = write_over(model, inode, cell, tag);
+
+        model->append_end = max_u64(model->append_end, tag != 0 ? cell + 1 : 0);
+        return over;
     }
     part = tag - append->first;
     if (append->ino != inode->ino || cell < part) {

@@ -184,6 +184,31 @@ static void test_commit_on_a_base(void **state)
     teardown(&f);
 }
 
+/* What was appended rests on where the file ended, and on nothing else of it. */
+static void test_commit_behind_the_old_end(void **state)
+{
+    struct meta_commit append = {
+        .is_inline = true, .inline_data = slice_text("line"), .old_end = 1};
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(make(&f, META_CREATE, "f", 0644, &append.ino), 0);
+    assert_int_equal(apply(&f, (struct meta_request){.op = META_SETATTR,
+                                                     .ino = append.ino,
+                                                     .valid = META_SET_MODE,
+                                                     .mode = 0600}),
+                     0);
+    assert_int_equal(commit(&f, append), 0);
+    assert_int_equal(commit(&f, append), -ERR_CHANGED);
+    assert_int_equal(attr_of(&f, append.ino).size, 4);
+    append.inline_data = slice_text("lineline");
+    append.old_end = 5;
+    assert_int_equal(commit(&f, append), 0);
+    assert_int_equal(attr_of(&f, append.ino).size, 8);
+    teardown(&f);
+}
+
 /* A mount takes the next change of a file for its own when its operation made one: what made none
  * says so. */
 static void test_unchanged(void **state)
@@ -607,21 +632,14 @@ static void test_given_up_chunk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequence),
-        cmocka_unit_test(test_links_have_a_limit),
-        cmocka_unit_test(test_fencing),
-        cmocka_unit_test(test_inline),
-        cmocka_unit_test(test_commit_on_a_base),
-        cmocka_unit_test(test_unchanged),
-        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_rights),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_xattrs),
-        cmocka_unit_test(test_skip_access),
-        cmocka_unit_test(test_sticky),
-        cmocka_unit_test(test_delete_queue_of_any_number),
-        cmocka_unit_test(test_reserved_inos),
-        cmocka_unit_test(test_reserved_once),
+        cmocka_unit_test(test_sequence),         cmocka_unit_test(test_links_have_a_limit),
+        cmocka_unit_test(test_fencing),          cmocka_unit_test(test_inline),
+        cmocka_unit_test(test_commit_on_a_base), cmocka_unit_test(test_commit_behind_the_old_end),
+        cmocka_unit_test(test_unchanged),        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rights),           cmocka_unit_test(test_names),
+        cmocka_unit_test(test_xattrs),           cmocka_unit_test(test_skip_access),
+        cmocka_unit_test(test_sticky),           cmocka_unit_test(test_delete_queue_of_any_number),
+        cmocka_unit_test(test_reserved_inos),    cmocka_unit_test(test_reserved_once),
         cmocka_unit_test(test_given_up_chunk),
     };
 
