@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "fs/coherence.h"
+#include "fs/fence.h"
 #include "fs/flush.h"
 #include "fs/local.h"
 #include "fs/lock.h"
@@ -444,6 +445,9 @@ void fs_call_start(struct fs_call *call)
     mount_call_begins(call);
     if (shutdown_refuses(call)) {
         fs_call_finish(call, -EIO);
+        return;
+    }
+    if (call->op == FS_SETATTR && fence_wait(call, inode_find(call->mount, call->ino))) {
         return;
     }
     if (local_try(call)) {

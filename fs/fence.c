@@ -6,33 +6,22 @@
 #include "fs/flush.h"
 #include "fs/mount.h"
 
-#define UNKNOWN 0 /* no change of a file has that number */
-
-/* Others' changes must not count as known: they come in as soon as nobody keeps them out. */
-void fence_note(struct mount *mount, struct inode *inode)
+void fence_note(struct inode *inode)
 {
     if (inode_pending(inode) && !inode->fenced) {
         inode->guard_stamp = inode->dirty.stamp;
-        inode->guard_change = coherence_trusts(mount, inode) ? inode->attr.change : UNKNOWN;
     }
 }
 
-void fence_will_change(struct inode *inode)
+/* Once it is fenced others may have changed it; but not in between, when the next change is ours.
+ */
+void fence_told(const struct mount *mount, struct inode *inode, uint64_t change, bool ours)
 {
-    inode->guard_change += inode->guard_change != UNKNOWN ? 1 : 0;
-}
+    bool known = inode->fenced ? ours && inode->told_change != 0 && change == inode->told_change + 1
+                               : ours || coherence_epoch(mount) != 0;
 
-void fence_changed(struct inode *inode, uint64_t change)
-{
-    if (inode->guard_change != UNKNOWN && change == inode->guard_change + 1) {
-        inode->guard_change = change;
-    }
-}
-
-void fence_found(struct inode *inode, uint64_t change)
-{
-    if (inode->guard_change != UNKNOWN) {
-        inode->guard_change = change;
+    if (known) {
+        inode->told_change = max_u64(inode->told_change, change);
     }
 }
 
@@ -50,7 +39,7 @@ void fence_raise(struct mount *mount)
 
 bool fence_refuses(const struct inode *inode, uint64_t change)
 {
-    return inode->fenced && change != inode->guard_change;
+    return inode->fenced && change > inode->told_change;
 }
 
 bool fence_wait(struct fs_call *call, struct inode *inode)

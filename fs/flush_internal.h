@@ -34,6 +34,7 @@ struct round_inode {
     uint64_t old_end;   /* and on this size, + 1; 0 = on none */
     bool committed;
     uint64_t size;       /* to commit */
+    uint64_t new_size;   /* of the file, when that is done */
     uint64_t journalled; /* bytes that the commit carries, and their records */
     struct dirty sent;   /* the pieces, once the round has ended */
 };

@@ -3,17 +3,18 @@
 #include "fs/fence.h"
 #include "fs/flush_internal.h"
 
-/* Is this what a commit has left behind that has had no answer? Its time and size tell: an append
- * has made the file longer, and a file that is fenced has changed. Other data is just sent again.
- */
+/* Is this what a commit has left behind that has had no answer? Its time and size tell, for an
+ * append has made the file longer; of one that is fenced, the change number, too. Other data is
+ * just sent again. */
 static bool is_own_commit(const struct round_inode *entry, const struct meta_attr *attr)
 {
     const struct inode *inode = entry->inode;
 
-    if (!entry->unsure || attr->size != entry->size || attr->mtime != entry->mtime) {
+    if (!entry->unsure || attr->size != entry->new_size || attr->mtime != entry->mtime) {
         return false;
     }
-    return inode->fenced ? fence_refuses(inode, attr->change) : inode->flushing.floating != 0;
+    return inode->fenced ? inode->told_change != 0 && attr->change == inode->told_change + 1
+                         : inode->flushing.floating != 0;
 }
 
 static void on_learned(struct meta_call *call)
@@ -35,10 +36,9 @@ static void on_learned(struct meta_call *call)
         change = attr.change;
         entry->found = is_own_commit(entry, &attr);
         if (entry->found) {
-            fence_found(inode, change);
+            fence_told(round->mount, inode, change, true);
         }
         entry->lost |= fence_refuses(inode, change);
-        entry->found &= !entry->lost; /* nobody can tell */
         inode_update(round->mount, inode, &attr, false);
         entry->learned = inode->attr.change == change;
         if (call->request.flags & META_WANT_DATA && inode->contents == CONTENTS_UNKNOWN &&

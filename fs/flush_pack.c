@@ -144,7 +144,7 @@ static void rest_on_what_is_known(struct round_inode *entry)
 {
     const struct inode *inode = entry->inode;
 
-    entry->base = inode->fenced                        ? inode->guard_change
+    entry->base = inode->fenced                        ? inode->told_change
                   : inode->contents == CONTENTS_INLINE ? inode->attr.change
                                                        : 0;
     entry->old_end = inode->flushing.floating != 0 ? inode->committed_size + 1 : 0;
@@ -162,7 +162,7 @@ void round_pack(struct flush_round *round, struct round_inode *entry)
     buf_clear(&entry->extents);
     entry->journalled = 0;
     entry->unsure = false;
-    entry->size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
+    entry->size = entry->new_size = max_u64(inode->committed_size, dirty_end(&inode->flushing));
     rest_on_what_is_known(entry);
     entry->is_inline = inode->contents == CONTENTS_INLINE && entry->size <= META_INLINE_MAX;
     if (entry->is_inline) {

@@ -159,9 +159,7 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
 {
     uint64_t mtime = inode->attr.mtime;
 
-    if (ours || coherence_trusts(mount, inode)) {
-        fence_changed(inode, attr->change);
-    }
+    fence_told(mount, inode, attr->change, ours);
     if (inode->local_ops != 0 && inode->attr_known) {
         inode->committed_size = attr->size; /* the rest we know better: the server is behind us */
         *attr = inode->attr;

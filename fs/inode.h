@@ -48,10 +48,11 @@ struct inode {
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     struct list write_waiters;    /* WRITE calls that wait for appends, and appends for writes */
     struct list fence_waiters;    /* calls that wait until `fenced` is over */
-    uint64_t guard_stamp;  /* of fs/fence.h: writes up to this one were made under locks that are
-                              given up; 0 = none is left */
-    uint64_t guard_change; /* the file as it was then, and as this mount has changed it since */
-    bool fenced;           /* the session in which these were made is lost */
+    uint64_t guard_stamp; /* of fs/fence.h: writes up to this one were made under locks that are
+                             given up; 0 = none is left */
+    uint64_t told_change; /* attr.change, as the service has told it while nobody else could change
+                             the file; 0 = never */
+    bool fenced;          /* the session in which these were made is lost */
     bool in_round;
     bool locks_lost;                /* of programs that have it open: they get EIO */
     bool gone;                      /* the service has it no more: ESTALE from now on */

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "base/trace_mark.h"
 #include "fs/coherence.h"
-#include "fs/fence.h"
 #include "fs/flush.h"
 #include "fs/limits.h"
 #include "meta/inode_flags.h"
@@ -187,7 +186,6 @@ static void touch(struct inode *inode, uint64_t now)
 {
     inode->attr.ctime = now;
     inode->attr.change++;
-    fence_will_change(inode);
     if (inode->page_change == inode->attr.change - 1) {
         inode->page_change++; /* the pages are as good as before */
     }

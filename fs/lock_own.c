@@ -97,7 +97,7 @@ static void guard(struct mount *mount, const struct file_locks *file, const stru
     struct inode *inode = inode_find(mount, file->ino);
 
     if (inode != NULL && lock_table_holds(&file->table, owner)) {
-        fence_note(mount, inode);
+        fence_note(inode);
     }
 }
 

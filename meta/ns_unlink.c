@@ -72,14 +72,14 @@ void inode_drop_link(struct ns *ns, struct inode *inode)
     inode->r.nlink = S_ISDIR(inode->r.mode) ? 0 : inode->r.nlink - 1;
     inode_touch(ns, inode);
     reply_attr(ns, inode);
-    if (inode->r.nlink > 0) {
-        inode_put(ns, inode);
-        return;
-    }
-    if (at_once && free_inode(ns, inode, &budget)) {
+    if (inode->r.nlink == 0 && at_once && free_inode(ns, inode, &budget)) {
         return;
     }
     inode_put(ns, inode);
+    reply_attr(ns, inode); /* with the number of this change */
+    if (inode->r.nlink > 0) {
+        return;
+    }
     orphan_put(ns, inode->ino, (struct record_orphan){.detached = at_once});
 }
 

@@ -48,6 +48,7 @@ static int setup(void **state)
     inode->epoch = mount->alone_epoch;
     inode->attr = (struct meta_attr){.ino = INO, .nlink = 1, .mode = S_IFREG, .change = CHANGE};
     inode->attr_known = true;
+    inode->told_change = CHANGE;
     inode->contents = CONTENTS_INLINE;
     inode->opens = mount->open_count = 1;
     ended = 0;
@@ -107,32 +108,60 @@ static void test_others_work_is_not_written_over(void **state)
     assert_true(fence_refuses(inode, CHANGE + 1));
 }
 
+/* The service's word, as answers bring it. */
+static void told(uint64_t change, bool ours)
+{
+    struct meta_attr attr = inode->attr;
+
+    attr.change = change;
+    inode_update(mount, inode, &attr, ours);
+}
+
+/* What is answered before it is sent may never happen. */
+static void test_own_changes_count_when_they_are_made(void **state)
+{
+    (void)state;
+    inode->attr.change++; /* chmod, answered here */
+    write_under_lock();
+    fence_raise(mount);
+    assert_false(fence_refuses(inode, CHANGE));
+    assert_true(fence_refuses(inode, CHANGE + 1)); /* that may be somebody else's */
+}
+
 static void test_own_changes_are_no_others(void **state)
 {
     (void)state;
     write_under_lock();
-    fence_will_change(inode);
-    fence_changed(inode, CHANGE + 1); /* that one, as the service counts it */
-    fence_changed(inode, CHANGE + 2);
+    told(CHANGE + 1, true);
+    told(CHANGE + 2, false); /* nobody else is there */
     fence_raise(mount);
     assert_false(fence_refuses(inode, CHANGE + 2));
-    assert_true(fence_refuses(inode, CHANGE + 3));
-    assert_true(fence_refuses(inode, CHANGE));
+    told(CHANGE + 3, true);
+    assert_false(fence_refuses(inode, CHANGE + 3));
+    assert_true(fence_refuses(inode, CHANGE + 4));
+}
+
+/* Others may have been there since, also when this mount is alone again. */
+static void test_news_under_the_next_session_are_not_trusted(void **state)
+{
+    (void)state;
+    write_under_lock();
+    fence_raise(mount);
+    told(CHANGE + 1, false);
+    assert_true(fence_refuses(inode, CHANGE + 1));
+    told(CHANGE + 2, true); /* ours, but what came before was not */
+    assert_true(fence_refuses(inode, CHANGE + 2));
 }
 
 /* Without trust the number may be one that others have made. */
-static void test_what_is_not_trusted_is_refused(void **state)
+static void test_news_without_trust_are_not_taken(void **state)
 {
     (void)state;
-    lock(META_LOCK_WRITE);
-    write_at(0);
-    inode->epoch = 0;
-    lock(META_LOCK_NONE);
-    fence_will_change(inode);
-    fence_changed(inode, 1);
+    write_under_lock();
+    mount->meta.alone = false;
+    told(CHANGE + 1, false);
     fence_raise(mount);
-    assert_true(fence_refuses(inode, CHANGE));
-    assert_true(fence_refuses(inode, 1));
+    assert_true(fence_refuses(inode, CHANGE + 1));
 }
 
 static void test_data_without_a_lock_is_not_fenced(void **state)
@@ -206,7 +235,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_others_work_is_not_written_over, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_changes_are_no_others, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_not_trusted_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_changes_count_when_they_are_made, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_news_under_the_next_session_are_not_trusted, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_news_without_trust_are_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_data_without_a_lock_is_not_fenced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_over_when_the_guarded_is_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_write_waits_until_it_is_known, setup, teardown),

@@ -43,8 +43,7 @@ static int teardown(void **state)
 static void test_append_behind_a_truncate_of_another_mount(void **state)
 {
     struct inode *inode = inode_make(mount, 7);
-    struct meta_attr attr = {
-        .ino = 7, .mode = S_IFREG | 0644, .nlink = 1, .size = 0, .change = 12};
+    struct meta_attr attr = {.ino = 7, .mode = S_IFREG | 0644, .nlink = 1, .size = 0, .change = 12};
     struct flush_round round = {.mount = mount, .journal = true};
     struct round_inode entry = {.inode = inode, .round = &round, .learned = true};
 
