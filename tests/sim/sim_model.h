@@ -168,6 +168,9 @@ struct model_append *model_append(const struct model *model, uint64_t tag);
 struct model_log *model_log(struct model *model, uint64_t ino, uint64_t incarnation);
 /* From now on the file is written otherwise, too, or made shorter. */
 void model_log_plain(struct model *model, uint64_t ino);
+/* Is it of an append whose mount cannot tell that it was made? */
+bool model_append_comes_again(const struct model *model, const struct model_inode *inode,
+                              uint64_t tag);
 /* A commit puts this into a cell; NULL, or what is wrong with it. */
 const char *model_append_cell(struct model *model, const struct model_inode *inode, uint64_t cell,
                               uint64_t tag);

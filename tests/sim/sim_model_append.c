@@ -71,6 +71,19 @@ static bool may_come_again(const struct model *model, const struct model_inode *
     return append->session != model->session && append->synced_ns == 0 && others;
 }
 
+/* Then it may lie where this mount has committed something newer before. */
+bool model_append_comes_again(const struct model *model, const struct model_inode *inode,
+                              uint64_t tag)
+{
+    const struct model_append *append = model_append(model, tag);
+
+    if (append == NULL || append->index == 0) {
+        return false;
+    }
+    return append->index == model->index ? append->came_again
+                                         : may_come_again(model, inode, append);
+}
+
 static const char *begin(struct model *model, const struct model_inode *inode,
                          struct model_append *append, uint64_t cell)
 {

@@ -94,8 +94,9 @@ static const char *commit_cell(struct model *model, struct model_inode *inode, u
         return "a commit has a torn cell";
     }
     if (tag != 0 && tag >> MODEL_TAG_BITS == model->writer &&
-        (!lives || (uint32_t)tag >= model_committed(inode, slot, cell))) {
-        if (lives) {
+        (!lives || (uint32_t)tag >= model_committed(inode, slot, cell) ||
+         model_append_comes_again(model, inode, tag))) {
+        if (lives && (uint32_t)tag >= model_committed(inode, slot, cell)) {
             note_committed(inode, slot, cell, tag);
         }
     } else if (tag != model_cell(inode, cell)) {
