@@ -30,7 +30,8 @@ struct mount_options {
     const char *fsname, *subtype; /* what df and /proc/mounts show */
     const char *log_path, *pid_file;
     bool foreground, verbose, remount, read_only;
-    bool nosuid, nodev, noexec, noatime, no_allow_other, no_default_permissions;
+    bool nosuid, nodev, noexec, no_dir_atime, no_allow_other, no_default_permissions;
+    enum atime_policy atime;
     uint64_t soft_timeout_ns;
     bool soft, idmap;
     struct config_overrides set;
@@ -60,7 +61,9 @@ static const char help[] =
     "                     when that can be written, else none)\n"
     "      --pid-file F   write the process id there\n"
     "  -o OPTIONS         comma-separated:\n"
-    "       ro rw noatime relatime nosuid nodev noexec _netdev defaults remount\n"
+    "       ro rw nosuid nodev noexec _netdev defaults remount\n"
+    "       relatime strictatime noatime nodiratime   when access times are kept (default "
+    "relatime)\n"
     "       allow_other default_permissions   (both are on when root mounts)\n"
     "       fsname=NAME    the source that df and /proc/mounts show (default keelfs)\n"
     "       subtype=NAME   the type there is fuse.NAME, or fuse when empty (default keelfs)\n"
@@ -75,10 +78,10 @@ static const char help[] =
 /* ---- options ---- */
 
 static const char *const ignored[] = {
-    "rw",       "relatime",   "_netdev",     "defaults", "hard",        "suid",
-    "dev",      "exec",       "atime",       "auto",     "noauto",      "nofail",
-    "nouser",   "async",      "strictatime", "lazytime", "allow_other", "default_permissions",
-    "diratime", "nodiratime", "users",       "user",     "owner",       "group"};
+    "rw",     "_netdev", "defaults", "hard",        "suid",
+    "dev",    "exec",    "auto",     "noauto",      "nofail",
+    "nouser", "async",   "lazytime", "allow_other", "default_permissions",
+    "users",  "user",    "owner",    "group"};
 
 static bool is_ignored(const char *option)
 {
@@ -101,13 +104,32 @@ static bool set_flag(struct mount_options *options, const char *option)
     } flags[] = {
         {"ro", &options->read_only},    {"nosuid", &options->nosuid},
         {"nodev", &options->nodev},     {"noexec", &options->noexec},
-        {"noatime", &options->noatime}, {"remount", &options->remount},
+        {"remount", &options->remount}, {"nodiratime", &options->no_dir_atime},
         {"soft", &options->soft},       {"idmap", &options->idmap},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         if (strcmp(option, flags[i].name) == 0) {
             *flags[i].flag = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_atime(struct mount_options *options, const char *option)
+{
+    static const struct {
+        const char *name;
+        enum atime_policy policy;
+    } policies[] = {{"noatime", ATIME_NEVER},
+                    {"relatime", ATIME_RELATIVE},
+                    {"atime", ATIME_RELATIVE},
+                    {"strictatime", ATIME_STRICT}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+        if (strcmp(option, policies[i].name) == 0) {
+            options->atime = policies[i].policy;
             return true;
         }
     }
@@ -144,7 +166,12 @@ static int parse_option(struct mount_options *options, const char *option)
         options->read_only = false;
         return 0;
     }
-    if (set_flag(options, option) || is_ignored(option) || option[0] == '\0') {
+    if (strcmp(option, "diratime") == 0) {
+        options->no_dir_atime = false;
+        return 0;
+    }
+    if (set_flag(options, option) || set_atime(options, option) || is_ignored(option) ||
+        option[0] == '\0') {
         return 0;
     }
     if (config_find(mount_settings_table(), option, strcspn(option, "=")) != NULL) {
@@ -238,7 +265,7 @@ static int do_remount(const struct mount_options *options)
     flags |= options->nosuid ? MS_NOSUID : 0;
     flags |= options->nodev ? MS_NODEV : 0;
     flags |= options->noexec ? MS_NOEXEC : 0;
-    flags |= options->noatime ? MS_NOATIME : 0;
+    flags |= options->atime == ATIME_NEVER ? MS_NOATIME : 0;
     if (mount("keelfs", options->target, NULL, flags, NULL) < 0) {
         cli_error("cannot remount %s: %s", options->target, strerrordesc_np(errno));
         return 1;
@@ -257,7 +284,7 @@ static char *kernel_options(const struct mount_options *options)
         root ? ",allow_other,default_permissions" : ",default_permissions",
         options->read_only ? ",ro" : "", root ? (options->nosuid ? ",nosuid" : ",suid") : "",
         root ? (options->nodev ? ",nodev" : ",dev") : "", options->noexec ? ",noexec" : "",
-        options->noatime ? ",noatime" : "");
+        options->atime == ATIME_NEVER ? ",noatime" : "");
 }
 
 /* ---- running ---- */
@@ -413,6 +440,8 @@ static int serve(struct mount_options *options, const struct cluster_config *clu
         .write_quorum = cluster->settings.write_quorum,
         .soft_timeout_ns = options->soft_timeout_ns,
         .read_only = options->read_only,
+        .atime = options->atime,
+        .no_dir_atime = options->no_dir_atime,
         .subdir = options->subdir,
         .settings = &cluster->mount_settings,
     };
@@ -536,7 +565,10 @@ static int run(struct mount_options *options, int argc, char **argv)
 int cmd_mount(int argc, char **argv)
 {
     struct mount_options *options = mem_zalloc(sizeof(*options));
-    int r = run(options, argc, argv);
+    int r;
+
+    options->atime = ATIME_NEVER;
+    r = run(options, argc, argv);
 
     for (unsigned i = 0; i < options->list_count; i++) {
         mem_free(options->lists[i]);

@@ -5,6 +5,7 @@
 #include "fs/call.h"
 
 #include "base/assert.h"
+#include "fs/atime.h"
 #include "fs/coherence.h"
 #include "fs/fence.h"
 #include "fs/flush.h"
@@ -55,6 +56,9 @@ void fs_call_finish(struct fs_call *call, int status)
     struct mount *mount = call->mount;
 
     note_moves(call, status);
+    if (status == 0) {
+        atime_note(call);
+    }
     call->error = status < 0 ? err_to_errno(status) : 0;
     mount->opening -= call->opening ? 1 : 0;
     mount->removing -= call->removing ? 1 : 0;
@@ -440,6 +444,16 @@ static void start_open(struct fs_call *call)
     }
 }
 
+/* False: it starts anew when it may. */
+static bool may_set(struct fs_call *call)
+{
+    if (fence_wait(call, inode_find(call->mount, call->ino))) {
+        return false;
+    }
+    atime_before(call);
+    return true;
+}
+
 void fs_call_start(struct fs_call *call)
 {
     mount_call_begins(call);
@@ -447,10 +461,7 @@ void fs_call_start(struct fs_call *call)
         fs_call_finish(call, -EIO);
         return;
     }
-    if (call->op == FS_SETATTR && fence_wait(call, inode_find(call->mount, call->ino))) {
-        return;
-    }
-    if (local_try(call)) {
+    if ((call->op == FS_SETATTR && !may_set(call)) || local_try(call)) {
         return;
     }
     switch (call->op) {

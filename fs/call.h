@@ -84,7 +84,7 @@ struct fs_call {
     uint64_t size;        /* READ, FALLOCATE; COPY_RANGE: also the result */
     uint32_t whence;      /* SEEK: META_SEEK_* */
     bool kill_priv;       /* WRITE, OPEN with O_TRUNC: clear suid and sgid */
-    bool mode_changed;    /* WRITE, FALLOCATE, COPY_RANGE: so it did, or may have */
+    bool attr_stale;      /* so it did, or may have; or the access time is another */
     bool append;          /* WRITE: at the end, wherever that is; offset: where the kernel has it */
     bool moved;           /* WRITE: and it is somewhere else */
     struct slice data;    /* WRITE, SETXATTR */

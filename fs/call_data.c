@@ -419,7 +419,7 @@ static void start_write(struct fs_call *call)
     if (call->kill_priv) {
         uint32_t mode = mode_without_priv(inode->attr.mode);
 
-        call->mode_changed = mode != inode->attr.mode || !inode->attr_known;
+        call->attr_stale = mode != inode->attr.mode || !inode->attr_known;
         inode->kill_priv = true;
         inode->attr.mode = mode;
     }

@@ -60,7 +60,7 @@ static void on_space_changed(struct meta_call *meta)
         r = meta_attr_decode(&call->attr, meta->reply.attr);
     }
     if (r == 0) {
-        call->mode_changed |= !inode->attr_known || inode->attr.mode != call->attr.mode;
+        call->attr_stale |= !inode->attr_known || inode->attr.mode != call->attr.mode;
         inode_update(mount, inode, &call->attr, true);
         if (goes_on(call)) {
             return;

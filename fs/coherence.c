@@ -27,6 +27,11 @@ uint64_t coherence_timeout(struct mount *mount)
     return ALONE_TIMEOUT_NS;
 }
 
+bool coherence_keep_listings(struct mount *mount)
+{
+    return coherence_timeout(mount) > 0 && mount->config.atime != ATIME_STRICT;
+}
+
 /*
  * The open itself is counted in inode->opens. The kernel drops pages when it has our reply, in the
  * process that opens; until that has shown that it went on (RELEASE at the latest), another open
@@ -41,7 +46,7 @@ bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32
     inode->pages_dropping = inode->pages_dropping && inode->opens > 1;
     keep = (same || (coherence_trusts(mount, inode) && inode_pending(inode) &&
                      inode->page_change != PAGES_UNKNOWN)) &&
-           !inode->pages_dropping;
+           !inode->pages_dropping && mount->config.atime != ATIME_STRICT;
     inode->pages_dropping = inode->pages_dropping || (may_hold && !keep);
     if (may_hold && !keep && open_flags == OPENED_BY_THE_KERNEL) {
         inode->page_change = PAGES_UNKNOWN;

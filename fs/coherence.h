@@ -15,6 +15,8 @@ struct mount;
 /* How long the kernel may use a name, or attributes, that it is told now: ns. Nobody else is let in
  * before that. */
 uint64_t coherence_timeout(struct mount *mount);
+/* May the kernel keep the entries of a directory that it reads now? */
+bool coherence_keep_listings(struct mount *mount);
 /* May pages from an earlier open be used? To be asked once at each open, after fresh attributes. */
 bool coherence_keep_pages(const struct mount *mount, struct inode *inode, uint32_t open_flags);
 /* After a direct write: may the kernel have pages from before it? They are dropped now. */

@@ -21,8 +21,9 @@ void fuse_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         return;
     }
     dir = mem_zalloc(sizeof(*dir));
+    dir->open_flags = (uint32_t)fi->flags;
     fi->fh = (uint64_t)(uintptr_t)dir;
-    fi->cache_readdir = coherence_timeout(fuse_bridge_of(req)->mount) > 0;
+    fi->cache_readdir = coherence_keep_listings(fuse_bridge_of(req)->mount);
     fi->keep_cache = fi->cache_readdir;
     if (fuse_reply_open(req, fi) == -ENOENT) {
         mem_free(dir);
@@ -178,6 +179,7 @@ void fuse_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offs
         fuse_call_free(bc);
         return;
     }
+    bc->call.open_flags = bc->dir->open_flags;
     bc->call.size = FS_READDIR_BATCH;
     fuse_call_run(bc);
 }

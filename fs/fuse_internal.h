@@ -75,6 +75,7 @@ struct dir_handle {
     uint64_t at_cookie; /* the entry before `at` */
     bool end;           /* nothing follows the records */
     bool filled;
+    uint32_t open_flags;
 };
 
 extern const struct fuse_lowlevel_ops fuse_request_ops;

@@ -267,7 +267,7 @@ static void reply_success(struct bridge_call *bc)
 {
     struct fs_call *call = &bc->call;
 
-    if (call->mode_changed) { /* the kernel forgets times and size only by itself */
+    if (call->attr_stale) { /* the kernel forgets times and size only by itself */
         fuse_forget_attr(bc->bridge, call->op == FS_COPY_RANGE ? call->ino2 : call->ino);
     }
     switch (call->op) {

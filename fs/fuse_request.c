@@ -465,7 +465,7 @@ static void on_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset
 {
     struct bridge_call *bc = fuse_call_begin(req, FS_READ, nodeid);
 
-    (void)fi;
+    bc->call.open_flags = (uint32_t)fi->flags;
     bc->call.offset = (uint64_t)offset;
     bc->call.size = size;
     fuse_call_run(bc);

@@ -113,6 +113,7 @@ void inode_release(struct mount *mount, struct inode *inode)
     }
     if (owes_error(inode) || inode->lookups != 0 || inode->opens != 0 || inode_pending(inode) ||
         inode->truncating || inode->local_ops != 0 || list_linked(&inode->ahead_node) ||
+        inode->accessed != 0 || list_linked(&inode->accessed_node) ||
         !list_empty(&inode->flush_waiters) || !list_empty(&inode->truncate_waiters) ||
         !list_empty(&inode->write_waiters) || !list_empty(&inode->fence_waiters)) {
         return;
@@ -179,6 +180,9 @@ void inode_update(struct mount *mount, struct inode *inode, struct meta_attr *at
     }
     if (inode->kill_priv) {
         inode->attr.mode = mode_without_priv(inode->attr.mode);
+    }
+    if (inode->accessed != 0) {
+        inode->attr.atime = time_later(inode->attr.atime, inode->accessed);
     }
     inode->attr_known = true;
     inode->epoch = coherence_epoch(mount);

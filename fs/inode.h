@@ -72,7 +72,9 @@ struct inode {
     bool ahead_off;              /* it is too large or changes too much for that */
     uint8_t ahead_failures;
     uint32_t ahead_lookups; /* while its names were not complete */
-    int write_error;        /* of a flush in the background, told once at fsync or close */
+    uint64_t accessed;      /* of fs/atime.h: the service may not know of it yet; 0 = it does */
+    struct list_node accessed_node; /* in mount.atime.inodes */
+    int write_error;                /* of a flush in the background, told once at fsync or close */
 };
 
 struct inode *inode_find(struct mount *mount, uint64_t ino); /* NULL when unknown */

@@ -39,5 +39,8 @@
 #define FS_AHEAD_FLIGHTS_MAX  16  /* requests, 120 KiB each in return */
 #define FS_INTERRUPT_GRACE_NS                                                                      \
     NS_PER_S /* a handled signal does not end a call before; see fuse_request.c */
-#define FS_LOCK_ASK_NS   (1 * NS_PER_S)   /* is it our turn? when nobody has said so */
-#define FS_LOCK_RETRY_NS (50 * NS_PER_MS) /* another mount has not told its locks yet */
+#define FS_ATIME_NS          (5 * NS_PER_S) /* from an access until the service is told */
+#define FS_ATIME_FLIGHTS_MAX 2
+#define FS_ATIME_CLOSE_NS    (1 * NS_PER_S)   /* for the last ones when the mount ends */
+#define FS_LOCK_ASK_NS       (1 * NS_PER_S)   /* is it our turn? when nobody has said so */
+#define FS_LOCK_RETRY_NS     (50 * NS_PER_MS) /* another mount has not told its locks yet */

@@ -155,6 +155,7 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     shutdown_init(mount);
     coherence_init(mount);
     ahead_init(mount);
+    atime_init(mount);
     list_init(&mount->contents);
     mount->meta.data = mount;
     mount->meta.session_changed = on_session;
@@ -172,12 +173,17 @@ void mount_start(struct mount *mount, struct env *env, const struct mount_config
     meta_client_start(&mount->meta, env, &meta);
 }
 
-static void on_all_drained(struct mount *mount)
+static void on_all_told(struct mount *mount)
 {
     env_timer_stop(mount->env, &mount->flush_timer);
     settle_deinit(mount);
     coherence_deinit(mount);
     meta_client_close(&mount->meta);
+}
+
+static void on_all_drained(struct mount *mount)
+{
+    atime_close(mount, on_all_told);
 }
 
 static void on_all_settled(struct mount *mount)

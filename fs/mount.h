@@ -7,6 +7,7 @@
  */
 #include "chunkstore/chunk_client.h"
 #include "fs/ahead.h"
+#include "fs/atime.h"
 #include "fs/inode.h"
 #include "fs/mount_metrics.h"
 #include "fs/mount_settings.h"
@@ -33,6 +34,8 @@ struct mount_config {
     unsigned write_quorum;
     uint64_t soft_timeout_ns; /* 0 = hard */
     bool read_only;
+    enum atime_policy atime;
+    bool no_dir_atime;
     const char *subdir;                    /* "/" or NULL = the whole volume */
     const struct mount_settings *settings; /* NULL = the defaults; copied */
 };
@@ -93,6 +96,13 @@ struct mount {
         bool down;
         struct list waiters; /* calls that wait for what was written to be committed */
     } shutdown;
+    struct atime_state {
+        struct list inodes; /* accessed, and the service has not been told */
+        unsigned count;     /* of them */
+        unsigned in_flight; /* ACCESSED on their way */
+        struct env_timer timer;
+        void (*closed)(struct mount *mount); /* of atime_close */
+    } atime;
     struct env_timer flush_timer;
     void (*all_flushed)(struct mount *mount); /* of flush_all; NULL = nobody waits */
     unsigned open_count;                      /* handles of regular files */

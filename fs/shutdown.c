@@ -1,6 +1,7 @@
 #include "fs/shutdown.h"
 
 #include "base/log.h"
+#include "fs/atime.h"
 #include "fs/flush.h"
 #include "fs/local.h"
 
@@ -57,6 +58,8 @@ static void go_down(struct mount *mount, enum shutdown_how how)
     }
     if (how == SHUTDOWN_DROP) {
         drop_dirty(mount);
+    } else {
+        atime_send(mount);
     }
     flush_poke(mount);
 }

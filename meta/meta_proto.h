@@ -23,7 +23,9 @@
 #define META_MEMBERS_MAX        KiB(2) /* RAFT_MEMBERS_MAX addresses of 255 bytes */
 #define META_ROOT_INO           UINT64_C(1)
 #define META_BLOCK_SIZE         4096
-#define META_LOCK_BYTES_MAX     64 /* one encoded meta_lock: five numbers of 10 bytes, one of 5 */
+#define META_ACCESSED_MAX       512 /* inodes in one ACCESSED */
+#define META_ACCESSED_BYTES     16U /* for each */
+#define META_LOCK_BYTES_MAX     64  /* one encoded meta_lock: five numbers of 10 bytes, one of 5 */
 
 /*  name, is it a mutation (logged) */
 #define META_OPS(X)                                                                                \
@@ -68,7 +70,8 @@
     X(LOCK_CANCEL, 1)                                                                              \
     X(LOCK_LOCAL, 1)                                                                               \
     X(LOCK_TEST, 0)                                                                                \
-    X(LOCK_STATE, 0)
+    X(LOCK_STATE, 0)                                                                               \
+    X(ACCESSED, 1)
 
 enum meta_op {
     META_OP_NONE,
@@ -174,7 +177,8 @@ enum meta_flag {
  * them. LOCK, LOCK_TEST: mode = META_LOCK_*, ino2 = the owner, count = its process, [offset,
  * offset2] inclusive. LOCK_CANCEL, LOCK_STATE: size = the ticket. LOCK_LOCAL: count = 1: this
  * session, which is the only one, grants locks itself from now on; 0: it has told all of them.
- * SETATTR with META_SET_FLAGS: mode = which of META_ATTR_SETTABLE, count = those that get set. */
+ * SETATTR with META_SET_FLAGS: mode = which of META_ATTR_SETTABLE, count = those that get set.
+ * ACCESSED: data = inode number and access time, 2 x u64 LE for each. */
 enum { META_ALLOCATE_KEEP_SIZE = 1, META_ALLOCATE_PUNCH = 2, META_ALLOCATE_ZERO = 16 };
 enum { META_SEEK_DATA = 3, META_SEEK_HOLE = 4 };
 enum { META_LOCK_NONE = 0, META_LOCK_READ = 1, META_LOCK_WRITE = 2 };

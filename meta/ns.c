@@ -131,6 +131,7 @@ static const struct handler handlers[META_OP_END] = {
     [META_SEEK] = {ns_seek, false},
     [META_COPY_RANGE] = {ns_copy_range, true},
     [META_TMPFILE] = {ns_tmpfile, true},
+    [META_ACCESSED] = {ns_accessed, true},
     [META_LOCK] = {ns_lock, true},
     [META_LOCK_CANCEL] = {ns_lock_cancel, true},
     [META_LOCK_LOCAL] = {ns_lock_local, true},

@@ -24,9 +24,14 @@ int inode_get_dir(struct ns *ns, uint64_t ino, struct inode *out_inode)
 
 void inode_put(struct ns *ns, struct inode *inode)
 {
+    inode->r.change++;
+    inode_put_unchanged(ns, inode);
+}
+
+void inode_put_unchanged(struct ns *ns, const struct inode *inode)
+{
     struct record_key key = record_key_inode(inode->ino);
 
-    inode->r.change++;
     buf_clear(&ns->scratch);
     record_inode_encode(&inode->r, &ns->scratch);
     kv_put(ns->kv, record_slice(&key), buf_slice(&ns->scratch));

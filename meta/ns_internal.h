@@ -43,6 +43,8 @@ int must_check inode_get(struct ns *ns, uint64_t ino, struct inode *out_inode);
 /* The same, for a directory: also -ENOTDIR. */
 int must_check inode_get_dir(struct ns *ns, uint64_t ino, struct inode *out_inode);
 void inode_put(struct ns *ns, struct inode *inode);
+/* The same, and it is no change of the inode. */
+void inode_put_unchanged(struct ns *ns, const struct inode *inode);
 /* Data changed: mtime and ctime; or only attributes: ctime. */
 void inode_touch_data(struct ns *ns, struct inode *inode);
 void inode_touch(struct ns *ns, struct inode *inode);
@@ -168,6 +170,7 @@ void journal_cut(struct ns *ns, uint64_t data, const struct extent *extent, uint
 /* Where the first journalled extent at or behind `offset` begins. */
 bool journal_next(struct ns *ns, uint64_t data, uint64_t offset, uint64_t *out_offset);
 int must_check ns_settle(struct ns *ns);
+int must_check ns_accessed(struct ns *ns);
 
 /* ---- ns_inodes.c ---- */
 int must_check ns_inodes(struct ns *ns);

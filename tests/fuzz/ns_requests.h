@@ -215,7 +215,8 @@ static inline struct meta_request fuzz_request(struct fuzz_ns *world,
         request.valid = META_SET_FLAGS;
         request.mode = META_ATTR_SETTABLE;
         request.count &= META_ATTR_SETTABLE;
-    } else if (request.op == META_ORPHAN_FREE || request.op == META_CHUNKS_DELETED) {
+    } else if (request.op == META_ORPHAN_FREE || request.op == META_CHUNKS_DELETED ||
+               request.op == META_ACCESSED) {
         for (uint64_t i = from->below(4); i > 0; i--) {
             chunk_ids_append(body, fuzz_ino(world, from), from->below(40));
         }

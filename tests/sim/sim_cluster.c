@@ -241,6 +241,7 @@ static void open_client(void *data)
         .meta_addresses = addresses,
         .meta_address_count = meta_addresses(addresses),
         .write_quorum = world->write_quorum,
+        .atime = world->atime,
         .settings = &world->mount_settings,
     };
 

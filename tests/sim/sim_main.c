@@ -96,6 +96,15 @@ static void keep_memory(void)
     mallopt(M_TOP_PAD, MiB(16));
 }
 
+/* Not drawn: what else is drawn for a seed stays. */
+static enum atime_policy atime_policy(uint64_t seed)
+{
+    static const enum atime_policy policies[] = {ATIME_NEVER, ATIME_RELATIVE, ATIME_NEVER,
+                                                 ATIME_STRICT};
+
+    return policies[seed % ARRAY_SIZE(policies)];
+}
+
 static void run_seed(const struct sim_options *options)
 {
     uint64_t length;
@@ -103,6 +112,7 @@ static void run_seed(const struct sim_options *options)
     world = mem_zalloc(sizeof(*world));
     world->options = *options;
     world->sim = sim_new(options->seed);
+    world->atime = atime_policy(options->seed);
     rng_init(&world->rng, options->seed ^ UINT64_C(0x5eed));
     rng_init(&world->buggify_rng, options->seed ^ UINT64_C(0xb66f));
     trace_attach(world);

@@ -476,7 +476,8 @@ static bool is_sequenced(unsigned op)
 {
     return (op >= META_SETATTR && op <= META_COMMIT) || op == META_RESERVE_INOS ||
            op == META_SETTLE || op == META_FALLOCATE || op == META_COPY_RANGE ||
-           op == META_TMPFILE || op == META_LOCK || op == META_LOCK_CANCEL || op == META_LOCK_LOCAL;
+           op == META_TMPFILE || op == META_LOCK || op == META_LOCK_CANCEL ||
+           op == META_LOCK_LOCAL || op == META_ACCESSED;
 }
 
 /* Executed before: the same answer, no effect. */

@@ -444,7 +444,7 @@ static bool is_asked(const struct meta_call *call)
 
     return meta_op_mutates(op) && !is_promise(call) && op != META_COMMIT &&
            op != META_RESERVE_INOS && op != META_SETTLE && op != META_LOCK &&
-           op != META_LOCK_CANCEL && op != META_LOCK_LOCAL;
+           op != META_LOCK_CANCEL && op != META_LOCK_LOCAL && op != META_ACCESSED;
 }
 
 bool witness_asking(const struct client *client)

@@ -5,6 +5,7 @@
  * leave).
  */
 #include "chunkstore/chunk_server.h"
+#include "fs/atime.h"
 #include "fs/mount_settings.h"
 #include "meta/meta_server.h"
 #include "tests/sim/env_sim.h"
@@ -101,6 +102,7 @@ struct world {
     struct meta_settings meta_settings;
     struct chunk_settings chunk_settings;
     struct mount_settings mount_settings;
+    enum atime_policy atime; /* of all mounts */
     struct model model;
     struct sim_counts counts;
     uint64_t trouble_until_ns;

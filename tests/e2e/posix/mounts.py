@@ -3,9 +3,11 @@ import errno
 import mmap
 import os
 import stat
+import time
 
 from helpers import case, expect, fails, get, mode_of, put
 from special import handle_of, open_handle
+from times import access_time, reading
 
 
 def elsewhere(d, variable):
@@ -32,6 +34,21 @@ def read_only(d):
     assert os.statvfs(r).f_flag & os.ST_RDONLY
     put(d + "/f", b"changed")
     assert get(r + "/f") == b"changed"
+
+
+@case(needs="mounts")
+def access_time_options(d):
+    """noatime: never; strictatime: with each open; nodiratime: not of directories; others see it soon"""
+    put(d + "/f", b"x")
+    never, strict = elsewhere(d, "POSIX_NOATIME"), elsewhere(d, "POSIX_STRICTATIME")
+    read_only = elsewhere(d, "POSIX_READONLY")
+    assert not reading(never + "/f") and not reading(never) and not reading(read_only + "/f")
+    assert reading(strict + "/f") and reading(strict + "/f") and not reading(strict)
+    want = access_time(strict + "/f")
+    end = time.monotonic() + 20
+    while access_time(d + "/f") != want:
+        assert time.monotonic() < end, "another mount does not see it"
+        time.sleep(0.1)
 
 
 @case(needs="mounts")
@@ -139,6 +156,21 @@ def mapped_after(d):
     want = bytearray(b"-" * 300000)
     want[100:103], want[200000:200003] = b"abc", b"def"
     expect(kept(d, "mapped"), bytes(want))
+
+
+@case(needs="remount-before")
+def read_before(d):
+    """a file is read just before"""
+    f = kept(d, "read")
+    put(f, b"x")
+    assert reading(f)
+    put(kept(d, "read at"), b"%d" % access_time(f))
+
+
+@case(needs="remount-after")
+def read_after(d):
+    """its access time is what it was"""
+    assert access_time(kept(d, "read")) == int(get(kept(d, "read at")))
 
 
 @case(needs="remount-before")

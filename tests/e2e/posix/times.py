@@ -188,3 +188,74 @@ def times_of_written_data(d):
     os.fsync(fd)
     os.close(fd)
     assert os.stat(d + "/f").st_mtime_ns == 987654321
+
+
+def access_time(path):
+    """As the mount has it: the kernel's own copy of the attributes may be a second old."""
+    out = subprocess.run(["stat", "--cached=never", "-c", "%.9X", path], capture_output=True, text=True, check=True)
+    seconds, nanoseconds = out.stdout.strip().split(".")
+    return int(seconds) * 10**9 + int(nanoseconds)
+
+
+def reading(path):
+    """Whether it changes the access time."""
+    before = access_time(path)
+    time.sleep(0.002)
+    if os.path.isdir(path):
+        os.listdir(path)
+    else:
+        get(path)
+    return access_time(path) != before
+
+
+@case
+def access_times(d):
+    """relatime: reading changes the access time when the file has changed since the last access, and only then"""
+    f = d + "/f"
+    for size in (1, 100000):
+        put(f, b"x" * size)
+        assert reading(f) and not reading(f) and not reading(f), size
+        put(f, b"y", os.O_WRONLY)
+        assert reading(f) and not reading(f), size
+        before = stamps(f)
+        get(f)
+        assert stamps(f)[1:] == before[1:], "mtime and ctime are no business of it"
+    fd = os.open(d + "/synced", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"x")
+    os.fsync(fd)
+    os.close(fd)
+    before = os.stat(d + "/synced").st_atime_ns
+    time.sleep(0.002)
+    get(d + "/synced")
+    assert os.stat(d + "/synced").st_atime_ns > before, "the kernel has what is true"
+    os.utime(f, (5, time.time() + 1000))
+    assert access_time(f) == 5 * 10**9 and reading(f), "what was set stays until it is read"
+    os.mkdir(d + "/sub")
+    assert reading(d + "/sub") and not reading(d + "/sub")
+    put(d + "/sub/f", b"")
+    assert reading(d + "/sub") and not reading(d + "/sub")
+    put(f, b"z", os.O_WRONLY)
+    before = access_time(f)
+    time.sleep(0.002)
+    fd = os.open(f, os.O_RDONLY | os.O_NOATIME)
+    os.read(fd, 10)
+    os.close(fd)
+    assert access_time(f) == before, "O_NOATIME"
+    os.symlink("f", d + "/l")
+    before = os.lstat(d + "/l").st_atime_ns
+    time.sleep(0.002)
+    os.readlink(d + "/l")
+    assert access_time(d + "/l") > before, "readlink"
+
+
+@case
+def access_time_kept(d):
+    """chmod just after a read keeps the access time, utime replaces it"""
+    f = d + "/f"
+    put(f, b"x")
+    assert reading(f)
+    read_at = access_time(f)
+    os.chmod(f, 0o600)
+    assert access_time(f) == read_at
+    os.utime(f, ns=(5, 7))
+    assert access_time(f) == 5
