@@ -53,7 +53,8 @@ static void wait_to_send(struct mount *mount)
 {
     if (mount->atime.count >= META_ACCESSED_MAX || mount->atime.closed != NULL) {
         atime_send(mount);
-    } else if (mount->atime.count != 0 && !env_timer_running(&mount->atime.timer)) {
+    } else if (mount->atime.count != 0 && !mount->closing &&
+               !env_timer_running(&mount->atime.timer)) {
         env_timer_start(mount->env, &mount->atime.timer, env_now(mount->env) + FS_ATIME_NS);
     }
 }

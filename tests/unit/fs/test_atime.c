@@ -200,6 +200,22 @@ static void test_the_end_does_not_wait_for_ever(void **state)
     assert_int_equal(ended, 1);
 }
 
+/* More is noted than may be on its way: no timer is left behind. */
+static void test_nothing_comes_after_the_end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * META_ACCESSED_MAX + 1; i++) {
+        make(100 + i, S_IFREG);
+        assert_true(is_access((struct fs_call){.op = FS_READ, .ino = 100 + i}));
+    }
+    mount->closing = true;
+    atime_close(mount, on_closed);
+    sim_run(sim, sim_now(sim) + 2 * FS_ATIME_CLOSE_NS);
+    assert_int_equal(ended, 1);
+    answer();
+    assert_false(env_timer_running(&mount->atime.timer));
+}
+
 static void test_the_end_comes_with_the_answer(void **state)
 {
     (void)state;
@@ -220,6 +236,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kept_until_it_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_few_on_their_way, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end_does_not_wait_for_ever, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_comes_after_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end_comes_with_the_answer, setup, teardown),
     };
 
