@@ -256,13 +256,14 @@ void cluster_map_encode(const struct cluster_map *map, struct buf *out)
     write_table(map, map->from, out);
 }
 
-static int decode_server(struct chunk_server_info *out_info, struct schema_reader *reader)
+static int decode_server(const struct cluster_map *map, struct chunk_server_info *out_info,
+                         struct schema_reader *reader)
 {
     struct map_server server;
     int r;
 
     r = map_server_decode(&server, schema_read_bytes(reader, 512));
-    if (r < 0 || reader->failed || server.id == 0) {
+    if (r < 0 || reader->failed || server.id == 0 || cluster_map_server(map, server.id) != NULL) {
         return -ERR_BAD_MESSAGE;
     }
     out_info->id = server.id;
@@ -291,17 +292,37 @@ static int decode_table(const struct cluster_map *map, uint32_t (*table)[CHUNK_R
     return reader->failed ? -ERR_BAD_MESSAGE : 0;
 }
 
+/* Distinct ones, and none behind a gap. */
+static bool owners_are_sound(const struct cluster_map *map)
+{
+    bool sound = true;
+
+    for (uint32_t p = 0; p < map->partition_count; p++) {
+        const uint32_t *owners = map->owners[p];
+
+        for (unsigned i = 1; i < CHUNK_REPLICAS; i++) {
+            for (unsigned k = 0; k < i; k++) {
+                sound &= owners[i] == 0 || (owners[k] != 0 && owners[k] != owners[i]);
+            }
+        }
+    }
+    return sound;
+}
+
 static int decode_body(struct cluster_map *map, struct schema_reader *reader)
 {
     int r;
 
     for (uint32_t i = 0; i < map->server_count; i++) {
-        r = decode_server(&map->servers[i], reader);
+        r = decode_server(map, &map->servers[i], reader);
         if (r < 0) {
             return r;
         }
     }
     r = decode_table(map, map->owners, reader);
+    if (r == 0 && !owners_are_sound(map)) {
+        r = -ERR_BAD_MESSAGE;
+    }
     if (r == 0 && reader->at != reader->end) { /* maps of earlier versions end here */
         r = decode_table(map, map->from, reader);
     }

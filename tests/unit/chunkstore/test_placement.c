@@ -196,6 +196,40 @@ static void test_round_trip_and_damage(void **state)
     cluster_map_deinit(&map);
 }
 
+/* A peer's map that names something twice is no map: who builds the next one from it relies on
+ * that. */
+static void test_repeated_names_are_refused(void **state)
+{
+    static struct chunk_server_info servers[5];
+    struct cluster_map map;
+
+    (void)state;
+    make_servers(servers, 5, 2);
+    for (unsigned what = 0; what < 4; what++) {
+        cleanup(buf_deinit) struct buf bytes = {0};
+        struct cluster_map copy;
+
+        cluster_map_build(&map, 9, servers, 5);
+        if (what == 1) {
+            for (uint32_t p = 0; p < map.partition_count; p++) {
+                memcpy(map.owners[p], (uint32_t[]){1, 2, 3}, sizeof(map.owners[p]));
+            }
+            map.servers[4].id = map.servers[3].id;
+        } else if (what == 2) {
+            map.owners[7][2] = map.owners[7][0];
+        } else if (what == 3) {
+            map.owners[7][1] = 0;
+        }
+        cluster_map_encode(&map, &bytes);
+        assert_int_equal(cluster_map_decode(&copy, buf_slice(&bytes)),
+                         what == 0 ? 0 : -ERR_BAD_MESSAGE);
+        cluster_map_deinit(&map);
+        if (what == 0) {
+            cluster_map_deinit(&copy);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_growing_moves_one_owner),
         cmocka_unit_test(test_quick_growth_keeps_the_holders),
         cmocka_unit_test(test_round_trip_and_damage),
+        cmocka_unit_test(test_repeated_names_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
