@@ -1,6 +1,7 @@
 #include "chunkstore/chunk_client.h"
 
 #include "base/assert.h"
+#include "base/buggify.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "chunkstore/client_internal.h"
@@ -11,7 +12,8 @@ void chunk_client_init(struct chunk_client *client, struct env *env,
                        const struct rpc_identity *identity, unsigned write_quorum)
 {
     ASSERT(write_quorum >= 1 && write_quorum <= CHUNK_REPLICAS);
-    *client = (struct chunk_client){.env = env, .identity = identity, .write_quorum = write_quorum};
+    *client = (struct chunk_client){
+        .env = env, .identity = identity, .write_quorum = write_quorum, .room = UINT64_MAX};
     list_init(&client->ops);
 }
 
@@ -86,6 +88,43 @@ void chunk_client_set_map(struct chunk_client *client, const struct cluster_map 
 {
     client->map_told_ns = env_now(client->env);
     take_map(client, map);
+}
+
+/* Of the servers that are so many that the rest are too few for a quorum: the one with most. */
+static uint64_t room_of(const struct chunk_client *client)
+{
+    uint64_t least[CHUNK_REPLICAS]; /* ascending */
+    unsigned owners = (unsigned)min_u64(CHUNK_REPLICAS, client->map.server_count);
+    unsigned needed = owners < client->write_quorum ? 1 : owners + 1 - client->write_quorum;
+    unsigned count = 0;
+    size_t position = 0;
+    struct map_slot *slot;
+
+    while ((slot = map_next(&client->peers, &position)) != NULL) {
+        uint64_t room = ((const struct chunk_peer *)slot->value)->room - 1; /* unknown: much */
+        unsigned at = count;
+
+        while (at > 0 && least[at - 1] > room) {
+            at--;
+        }
+        if (at < needed) {
+            count += count < needed;
+            memmove(&least[at + 1], &least[at], (count - 1 - at) * sizeof(*least));
+            least[at] = room;
+        }
+    }
+    return count == needed ? least[count - 1] : UINT64_MAX;
+}
+
+void client_note_room(struct chunk_client *client, uint32_t server, struct slice body)
+{
+    struct chunk_peer *peer = map_get(&client->peers, map_u64(server));
+    struct chunk_put_reply reply;
+
+    if (peer != NULL && chunk_put_reply_decode(&reply, body) == 0) {
+        peer->room = reply.room;
+        client->room = BUGGIFY(client->env, 3) ? 0 : room_of(client);
+    }
 }
 
 void client_map_reply(struct chunk_client *client, struct slice body)

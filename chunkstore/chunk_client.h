@@ -21,6 +21,9 @@ struct chunk_client {
     struct cluster_map map; /* owned copy, replaced by chunk_client_set_map */
     struct map peers;       /* server id -> struct chunk_peer (latency, health) */
     unsigned write_quorum;
+    /* Bytes that puts can count on: so many servers take no more that the rest are too few for a
+     * quorum. By what they said with their last put; UINT64_MAX = not known. */
+    uint64_t room;
     uint64_t map_told_ns; /* when the metadata service last said what its map is */
     /* The map in use may be old: have chunk_client_set_map called; may be NULL. */
     void (*map_stale)(struct chunk_client *client);

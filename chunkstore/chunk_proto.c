@@ -5,6 +5,7 @@
 #include "base/hash.h"
 
 SCHEMA_IMPLEMENT(chunk_put_request, CHUNK_PUT_REQUEST)
+SCHEMA_IMPLEMENT(chunk_put_reply, CHUNK_PUT_REPLY)
 SCHEMA_IMPLEMENT(chunk_get_request, CHUNK_GET_REQUEST)
 SCHEMA_IMPLEMENT(chunk_get_reply, CHUNK_GET_REPLY)
 SCHEMA_IMPLEMENT(chunk_delete_request, CHUNK_DELETE_REQUEST)

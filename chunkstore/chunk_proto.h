@@ -59,6 +59,10 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
     F(bytes, crcs,        CHUNK_CRCS_MAX,          1)
 /* length: plain bytes. epoch: of the sender's map; 0 = a copy made by a peer. */
 
+#define CHUNK_PUT_REPLY(F)                                  \
+    F(u64,   room,        0,                       1)
+/* Bytes that the server still takes, about, plus 1; 0 = it does not know. */
+
 #define CHUNK_GET_REQUEST(F)                                \
     F(u64,   session,     0,                       1)       \
     F(u64,   seq,         0,                       1)       \
@@ -183,6 +187,7 @@ enum chunk_liveness { CHUNK_LIVE_UNKNOWN, CHUNK_LIVE_LIVE, CHUNK_LIVE_DEAD };
 /* clang-format on */
 
 SCHEMA_DEFINE(chunk_put_request, CHUNK_PUT_REQUEST);
+SCHEMA_DEFINE(chunk_put_reply, CHUNK_PUT_REPLY);
 SCHEMA_DEFINE(chunk_get_request, CHUNK_GET_REQUEST);
 SCHEMA_DEFINE(chunk_get_reply, CHUNK_GET_REPLY);
 SCHEMA_DEFINE(chunk_delete_request, CHUNK_DELETE_REQUEST);

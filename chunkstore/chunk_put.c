@@ -134,6 +134,9 @@ static void on_reply(struct rpc_call *call, struct rpc_reply *reply)
     slot->failure = reply->status;
     slot->final = is_final(reply->status);
     slot->retry_ns = 0;
+    if ((reply->status == 0 || reply->status == -ENOSPC) && !put->impl->base.cancelled) {
+        client_note_room(put->impl->base.client, slot->server, reply->body);
+    }
     if (reply->status == -ERR_STALE_EPOCH && !put->impl->base.cancelled) {
         client_map_reply(put->impl->base.client, reply->body);
     }

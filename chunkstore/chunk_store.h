@@ -102,6 +102,8 @@ struct chunk_store {
     bool stat_running;
     uint64_t stat_at_ns;
     uint64_t disk_total, disk_free;
+    uint64_t reserve; /* of the disk, for cleaning; 0 = not looked yet */
+    uint64_t room;    /* free above the reserve, less what was put since */
     bool full;
     bool closing;
     unsigned busy; /* ops, groups, jobs that use the store */
@@ -120,6 +122,8 @@ int must_check chunk_store_open(struct chunk_store *store, struct env *env,
 void chunk_store_discard(struct chunk_store *store);
 /* Lets what is running end; then closed() runs, from the loop. No op is started after it. */
 void chunk_store_close(struct chunk_store *store, void (*closed)(struct chunk_store *store));
+/* Bytes that it still takes before puts are refused, about; UINT64_MAX = not known yet. */
+uint64_t chunk_store_room(const struct chunk_store *store);
 uint64_t chunk_store_dead_bytes(const struct chunk_store *store);
 
 /* crcs and data are borrowed until released. result: 0 = durable; -ERR_CORRUPT: the bytes do not

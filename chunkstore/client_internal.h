@@ -8,6 +8,7 @@ struct chunk_peer {
     struct rpc_peer rpc;
     uint32_t id;
     uint64_t latency_ns; /* moving average of gets; 0 = unknown */
+    uint64_t room;       /* bytes that it still takes, by its last answer, plus 1; 0 = unknown */
 };
 
 /* What every op of the client has: a place in the list, a deadline, a way to be cancelled. */
@@ -46,6 +47,8 @@ unsigned client_holders(struct chunk_client *client, struct chunk_id id,
                         uint32_t out_holders[CHUNK_HOLDERS_MAX]);
 /* A server said that our map is old; its reply may carry the newer one. */
 void client_map_reply(struct chunk_client *client, struct slice body);
+/* What a server says with a put. */
+void client_note_room(struct chunk_client *client, uint32_t server, struct slice body);
 void client_send_hint(struct chunk_client *client, uint32_t holder, uint32_t target,
                       struct chunk_id id);
 void client_send_repair(struct chunk_client *client, uint32_t server, struct chunk_id id);

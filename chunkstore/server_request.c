@@ -87,6 +87,17 @@ static bool stale(struct chunk_server *server, struct rpc_request *request, uint
 
 /* ---- put ---- */
 
+static void reply_put(struct server_op *op, int result)
+{
+    struct chunk_put_reply reply = {.room = chunk_store_room(&op->server->store) + 1};
+    cleanup(buf_deinit) struct buf body = {0};
+
+    chunk_put_reply_encode(&reply, &body);
+    if (!op->request->oneway) {
+        rpc_request_reply(op->request, result, buf_slice(&body), NULL);
+    }
+}
+
 static void put_released(struct store_put *put)
 {
     struct server_op *op = container_of(put, struct server_op, put);
@@ -94,7 +105,7 @@ static void put_released(struct store_put *put)
     op->server->puts--;
     op->server->old_puts -= op->epoch < op->server->peers.map.epoch;
     count_end(op, put->op.result, &op->server->metrics.put_seconds);
-    reply_status(op->request, put->op.result);
+    reply_put(op, put->op.result);
     end(op);
 }
 

@@ -221,6 +221,16 @@ static void judge_space(struct chunk_store *store, const struct env_io *stat)
                  stat->free_bytes, stat->total_bytes);
     }
     store->full = full;
+    store->reserve = reserve;
+    store->room = stat->free_bytes - min_u64(reserve + store->queue_bytes, stat->free_bytes);
+}
+
+uint64_t chunk_store_room(const struct chunk_store *store)
+{
+    if (store->full) {
+        return 0;
+    }
+    return store->reserve == 0 ? UINT64_MAX : store->room;
 }
 
 static void on_stat(struct env_io *io)

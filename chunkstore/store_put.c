@@ -42,7 +42,7 @@ static int admit(const struct store_put *put)
     if (r < 0) {
         return r;
     }
-    if (store->full) {
+    if (put->data.size > chunk_store_room(store)) {
         return -ENOSPC;
     }
     return store->queue_bytes + put->data.size > store->settings.put_queue_bytes &&
@@ -125,6 +125,7 @@ static void put_step(struct op *op)
             return;
         }
         put->store->queue_bytes += put->data.size;
+        put->store->room -= min_u64(put->store->room, put->data.size);
         put->item.length = 1; /* charged */
         op->state = STORE_PUT_FOUND;
         lsm_find_start(&put->find, &put->store->lsm, &put->key, op);

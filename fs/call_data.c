@@ -424,8 +424,13 @@ static void start_write(struct fs_call *call)
         inode->attr.mode = mode;
     }
     flush_note(mount, inode);
-    if (mount->no_space || inode->attr.flags & META_ATTR_SYNC) {
-        flush_wait(call, inode); /* the disk was full, or it is to be as with O_SYNC */
+    if (flush_through(mount, inode)) {
+        TRACE_MARK("a write waits for disks that are full or nearly so");
+        flush_wait(call, inode);
+        return;
+    }
+    if (inode->attr.flags & META_ATTR_SYNC) {
+        flush_wait(call, inode); /* as with O_SYNC */
         return;
     }
     fs_call_finish(call, 0);
@@ -464,7 +469,8 @@ static void start_flush(struct fs_call *call)
     if (lock_close(call)) {
         return;
     }
-    if (inode == NULL || coherence_flush_on_close(call->mount) || call->mount->no_space) {
+    if (inode == NULL || coherence_flush_on_close(call->mount) ||
+        flush_through(call->mount, inode)) {
         start_sync(call);
         return;
     }

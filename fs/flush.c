@@ -74,10 +74,17 @@ static uint64_t dirty_age_ns(const struct mount *mount)
     return mount->settings.dirty_age_ms * NS_PER_MS;
 }
 
+bool flush_through(const struct mount *mount, const struct inode *inode)
+{
+    return mount->no_space || (inode->attr.size > META_INLINE_MAX &&
+                               mount->chunks.room < FS_ROOM_LOW * mount->settings.dirty_bytes);
+}
+
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
-    return inode->flush_now || mount->all_flushed != NULL || mount->no_space || mount->closing ||
-           mount->shutdown.down || !list_empty(&mount->space_queue) ||
+    return inode->flush_now || mount->all_flushed != NULL || mount->closing ||
+           flush_through(mount, inode) || mount->shutdown.down ||
+           !list_empty(&mount->space_queue) ||
            inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
            mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
            now >= inode->dirty_since_ns + dirty_age_ns(mount) || BUGGIFY(mount->env, 2);
@@ -89,7 +96,7 @@ static enum round_kind kind_of(const struct mount *mount, const struct inode *in
     const struct dirty *dirty = &inode->dirty;
     uint64_t length = 0;
 
-    if (!inode->flush_now || mount->no_space || dirty->count > FS_JOURNAL_PIECES) {
+    if (!inode->flush_now || flush_through(mount, inode) || dirty->count > FS_JOURNAL_PIECES) {
         return ROUND_CHUNKS;
     }
     for (size_t i = 0; i < dirty->count; i++) {

@@ -72,7 +72,7 @@ static void put_chunks(struct flush_round *round)
             .iov = chunk->iov,
             .iov_count = chunk->iov_count,
             .length = chunk->length,
-            .try_compress = true,
+            .try_compress = round->mount->settings.compress != 0,
             .timeout_ns = round->mount->config.soft_timeout_ns,
             .released = on_put_released,
         };

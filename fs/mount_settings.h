@@ -21,7 +21,9 @@
     X(uint64_t, contents_bytes,    MiB(32),             KiB(64), GiB(4),                           \
       "contents of small files and extents kept of clean files")                                   \
     X(uint32_t, local_ops,         MOUNT_LOCAL_OPS_MAX, 0,       MOUNT_LOCAL_OPS_MAX,              \
-      "answered before they are sent, when alone; 0 = none")
+      "answered before they are sent, when alone; 0 = none")                                       \
+    X(uint32_t, compress,          1,                   0,       1,                                \
+      "chunks are compressed where that pays; 0 = never")
 /* clang-format on */
 
 CONFIG_DEFINE(mount_settings, MOUNT_SETTINGS);

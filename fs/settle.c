@@ -157,7 +157,7 @@ static void put_chunk(struct settle_op *settle)
         .iov = settle->iov,
         .iov_count = settle->count,
         .length = settle->length,
-        .try_compress = true,
+        .try_compress = settle->mount->settings.compress != 0,
         .timeout_ns = FS_SETTLE_PUT_NS,
         .released = on_put_released,
     };

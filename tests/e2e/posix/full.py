@@ -45,6 +45,32 @@ def no_space(d):
     wait_for_room(d)
 
 
+@case(needs="full")
+def said_by_write(d):
+    """nothing synced: ENOSPC comes from write, never behind its answer; close says nothing, what was taken is there"""
+    wait_for_room(d)
+    fd = os.open(d + "/big", os.O_WRONLY | os.O_CREAT)
+    blocks = []
+    try:
+        for _ in range(400):
+            blocks.append(os.urandom(1 << 20))
+            if os.write(fd, blocks[-1]) < 1 << 20:
+                break
+        else:
+            raise AssertionError("it does not get full")
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, errno.errorcode[e.errno]
+    os.close(fd)  # an error that came late would be told here, or by fsync
+    fd = os.open(d + "/big", os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    for n, block in enumerate(blocks[:-1]):
+        assert os.pread(fd, 1 << 20, n << 20) == block, "block %d of %d is gone" % (n, len(blocks))
+    os.close(fd)
+    os.unlink(d + "/big")
+    wait_for_room(d)
+
+
 def write_much(fd):
     for _ in range(8):
         os.write(fd, os.urandom(1 << 20))

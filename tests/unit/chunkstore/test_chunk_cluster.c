@@ -437,6 +437,40 @@ static void test_verify(void **state)
     buf_deinit(&one.body);
 }
 
+/* So much is left, whatever the disk says. */
+static void leave_room(struct cluster *cluster, unsigned server, uint64_t bytes)
+{
+    struct chunk_store *store = &cluster->servers[server].store;
+
+    store->stat_running = true; /* no look meanwhile */
+    store->reserve = 1;
+    store->room = bytes;
+}
+
+static void test_room_is_told(void **state)
+{
+    struct cluster *cluster = *state;
+
+    leave_room(cluster, 0, KiB(100));
+    leave_room(cluster, 1, MiB(50));
+    leave_room(cluster, 2, MiB(10));
+    assert_int_equal(put_chunk(cluster, 9001, 20000, false), 0);
+    settle(cluster, 50 * NS_PER_MS); /* the third answer */
+    /* One full server is no reason to refuse: two of three is a quorum. */
+    assert_int_equal(cluster->client.room, MiB(10) - 20000);
+    assert_int_equal(put_chunk(cluster, 9002, 200000, false), 0);
+    settle(cluster, 50 * NS_PER_MS);
+    assert_int_equal(cluster->client.room, MiB(10) - 220000);
+    leave_room(cluster, 2, 1000);
+    assert_int_equal(put_chunk(cluster, 9003, 200000, false), -ENOSPC);
+    settle(cluster, 50 * NS_PER_MS);
+    assert_int_equal(cluster->client.room, KiB(100) - 20000);
+    leave_room(cluster, 0, MiB(20));
+    assert_int_equal(put_chunk(cluster, 9004, 200000, false), 0);
+    settle(cluster, 50 * NS_PER_MS);
+    assert_int_equal(cluster->client.room, MiB(20) - 200000);
+}
+
 static void test_restart_keeps_all(void **state)
 {
     struct cluster *cluster = *state;
@@ -477,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_one_server_down_then_hint),
         cmocka_unit_test(test_damage_is_repaired),
         cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_room_is_told),
         cmocka_unit_test(test_restart_keeps_all),
         cmocka_unit_test(test_foreign_directory_is_refused),
     };

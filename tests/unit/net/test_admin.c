@@ -134,6 +134,25 @@ static bool is_closed(int fd)
     return r == 0 || (r < 0 && errno == ECONNRESET);
 }
 
+/* On a busy machine it may take longer than one turn; still before the deadline. */
+static bool soon_closed(int fd)
+{
+    for (unsigned i = 0; i < 60 && !is_closed(fd); i++) {
+        run_for(50 * NS_PER_MS);
+    }
+    return is_closed(fd);
+}
+
+static unsigned askers(void)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < ADMIN_CONNS_MAX; i++) {
+        count += world.admin.conns[i].in_use;
+    }
+    return count;
+}
+
 /* An endless line, silence, and more askers than there is room for: each is sent away. */
 static void test_bad_askers(void **state)
 {
@@ -145,12 +164,10 @@ static void test_bad_askers(void **state)
     for (unsigned i = 0; i <= ADMIN_CONNS_MAX; i++) {
         fds[i] = dial();
     }
-    run_for(50 * NS_PER_MS);
-    assert_true(is_closed(fds[ADMIN_CONNS_MAX]));
+    assert_true(soon_closed(fds[ADMIN_CONNS_MAX]));
     assert_false(is_closed(fds[0]));
     assert_int_equal(send(fds[0], line, sizeof(line), MSG_NOSIGNAL), sizeof(line));
-    run_for(50 * NS_PER_MS);
-    assert_true(is_closed(fds[0]));
+    assert_true(soon_closed(fds[0]));
     assert_false(is_closed(fds[1]));
     run_for(ADMIN_DEADLINE_NS);
     for (unsigned i = 0; i <= ADMIN_CONNS_MAX; i++) {
@@ -168,10 +185,12 @@ static void test_bad_takers(void **state)
     assert_int_equal(send(slow, "big\n", 4, MSG_NOSIGNAL), 4);
     assert_int_equal(send(gone, "big\n", 4, MSG_NOSIGNAL), 4);
     close(gone);
-    run_for(50 * NS_PER_MS);
-    assert_int_equal(world.admin.conns[0].in_use + world.admin.conns[1].in_use, 1);
+    for (unsigned i = 0; i < 60 && askers() != 1; i++) {
+        run_for(50 * NS_PER_MS);
+    }
+    assert_int_equal(askers(), 1);
     run_for(ADMIN_DEADLINE_NS);
-    assert_false(world.admin.conns[0].in_use || world.admin.conns[1].in_use);
+    assert_int_equal(askers(), 0);
     close(slow);
 }
 
