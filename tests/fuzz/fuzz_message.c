@@ -69,7 +69,8 @@
     X(chunk_verify_request, CHUNK_VERIFY_REQUEST)                                                  \
     X(chunk_verify_reply, CHUNK_VERIFY_REPLY)                                                      \
     X(meta_lock, META_LOCK_RECORD)                                                                 \
-    X(rpc_hello, RPC_HELLO)
+    X(rpc_hello, RPC_HELLO)                                                                        \
+    X(chunk_put_reply, CHUNK_PUT_REPLY)
 
 #define FILL_u8(i)                    (uint8_t)(i)
 #define FILL_u16(i)                   (uint16_t)((i)*300)
