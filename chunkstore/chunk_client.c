@@ -62,35 +62,7 @@ static void drop_stale_peers(struct chunk_client *client)
     }
 }
 
-static void take_map(struct chunk_client *client, const struct cluster_map *map)
-{
-    cleanup(buf_deinit) struct buf bytes = {0};
-    struct cluster_map copy;
-
-    if (map->epoch <= client->map.epoch) {
-        return;
-    }
-    cluster_map_encode(map, &bytes);
-    if (cluster_map_decode(&copy, buf_slice(&bytes)) < 0) {
-        return;
-    }
-    cluster_map_deinit(&client->map);
-    client->map = copy;
-    drop_stale_peers(client);
-    list_for_each (node, &client->ops) {
-        struct client_op *op = list_entry(node, struct client_op, node);
-
-        client_op_wake_at(op, env_now(client->env)); /* owners may have changed */
-    }
-}
-
-void chunk_client_set_map(struct chunk_client *client, const struct cluster_map *map)
-{
-    client->map_told_ns = env_now(client->env);
-    take_map(client, map);
-}
-
-/* Of the servers that are so many that the rest are too few for a quorum: the one with most. */
+/* So many full servers leave some partition without a quorum: the needed-th smallest room. */
 static uint64_t room_of(const struct chunk_client *client)
 {
     uint64_t least[CHUNK_REPLICAS]; /* ascending */
@@ -114,6 +86,35 @@ static uint64_t room_of(const struct chunk_client *client)
         }
     }
     return count == needed ? least[count - 1] : UINT64_MAX;
+}
+
+static void take_map(struct chunk_client *client, const struct cluster_map *map)
+{
+    cleanup(buf_deinit) struct buf bytes = {0};
+    struct cluster_map copy;
+
+    if (map->epoch <= client->map.epoch) {
+        return;
+    }
+    cluster_map_encode(map, &bytes);
+    if (cluster_map_decode(&copy, buf_slice(&bytes)) < 0) {
+        return;
+    }
+    cluster_map_deinit(&client->map);
+    client->map = copy;
+    drop_stale_peers(client);
+    client->room = room_of(client);
+    list_for_each (node, &client->ops) {
+        struct client_op *op = list_entry(node, struct client_op, node);
+
+        client_op_wake_at(op, env_now(client->env)); /* owners may have changed */
+    }
+}
+
+void chunk_client_set_map(struct chunk_client *client, const struct cluster_map *map)
+{
+    client->map_told_ns = env_now(client->env);
+    take_map(client, map);
 }
 
 void client_note_room(struct chunk_client *client, uint32_t server, struct slice body)

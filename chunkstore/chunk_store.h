@@ -104,7 +104,7 @@ struct chunk_store {
     uint64_t disk_total, disk_free;
     uint64_t reserve; /* of the disk, for cleaning; 0 = not looked yet */
     uint64_t room;    /* free above the reserve, less what was put since */
-    bool full;
+    bool full;        /* for a chunk of the largest size; smaller ones may still fit */
     bool closing;
     unsigned busy; /* ops, groups, jobs that use the store */
     void (*closed)(struct chunk_store *store);

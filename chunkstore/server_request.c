@@ -93,9 +93,7 @@ static void reply_put(struct server_op *op, int result)
     cleanup(buf_deinit) struct buf body = {0};
 
     chunk_put_reply_encode(&reply, &body);
-    if (!op->request->oneway) {
-        rpc_request_reply(op->request, result, buf_slice(&body), NULL);
-    }
+    rpc_request_reply(op->request, result, buf_slice(&body), NULL);
 }
 
 static void put_released(struct store_put *put)

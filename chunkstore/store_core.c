@@ -198,6 +198,7 @@ void store_failed(struct chunk_store *store, int result)
 {
     if (result == -ENOSPC || result == -EDQUOT) {
         store->full = true;
+        store->room = 0;
     } else if (env_is_disk_error(result)) {
         env_disk_failed(store->env, result, "chunk",
                         "the disk fails, this server stops; others have its chunks dir=%s error=%s",
@@ -205,6 +206,7 @@ void store_failed(struct chunk_store *store, int result)
     }
 }
 
+/* The largest chunk must fit, or it is full; and then two of them. */
 static void judge_space(struct chunk_store *store, const struct env_io *stat)
 {
     uint64_t reserve;
@@ -214,23 +216,20 @@ static void judge_space(struct chunk_store *store, const struct env_io *stat)
     store->disk_free = stat->free_bytes;
     reserve = stat->total_bytes / 100 * (100 - store->settings.full_percent);
     reserve = min_u64(max_u64(reserve, store->settings.reserve_bytes), stat->total_bytes / 4);
-    full = stat->free_bytes < reserve;
+    store->reserve = reserve;
+    store->room = stat->free_bytes - min_u64(reserve + store->queue_bytes, stat->free_bytes);
+    full = store->room < (store->full ? 2 : 1) * CHUNK_BYTES_MAX;
     if (full != store->full) {
         LOG_WARN(store->env, "chunk", "%s dir=%s free=%" PRIu64 " total=%" PRIu64,
                  full ? "disk is full, puts are refused" : "disk has room again", store->dir,
                  stat->free_bytes, stat->total_bytes);
     }
     store->full = full;
-    store->reserve = reserve;
-    store->room = stat->free_bytes - min_u64(reserve + store->queue_bytes, stat->free_bytes);
 }
 
 uint64_t chunk_store_room(const struct chunk_store *store)
 {
-    if (store->full) {
-        return 0;
-    }
-    return store->reserve == 0 ? UINT64_MAX : store->room;
+    return store->reserve == 0 && !store->full ? UINT64_MAX : store->room;
 }
 
 static void on_stat(struct env_io *io)

@@ -42,9 +42,6 @@ static int admit(const struct store_put *put)
     if (r < 0) {
         return r;
     }
-    if (put->data.size > chunk_store_room(store)) {
-        return -ENOSPC;
-    }
     return store->queue_bytes + put->data.size > store->settings.put_queue_bytes &&
                    store->queue_bytes > 0
                ? -ERR_BUSY
@@ -84,6 +81,10 @@ static int judge_found(struct store_put *put, struct op *op)
         list_push_back(&other->joined, &put->node);
         return 1;
     }
+    if (put->data.size > chunk_store_room(put->store)) {
+        return -ENOSPC;
+    }
+    put->store->room -= min_u64(put->store->room, put->data.size);
     op->state = STORE_PUT_QUEUE;
     put->pending = true;
     map_put(&put->store->pending, id_key(&put->key), put);
@@ -125,7 +126,6 @@ static void put_step(struct op *op)
             return;
         }
         put->store->queue_bytes += put->data.size;
-        put->store->room -= min_u64(put->store->room, put->data.size);
         put->item.length = 1; /* charged */
         op->state = STORE_PUT_FOUND;
         lsm_find_start(&put->find, &put->store->lsm, &put->key, op);

@@ -300,7 +300,7 @@ static uint64_t floating_end(const struct inode *inode)
 /* In line: who came first goes first, for one write(2) may be several WRITEs at once. */
 static void wait_for_turn(struct fs_call *call, struct inode *inode)
 {
-    TRACE_MARK("a write waits for appends, or an append for writes");
+    TRACE_MARK("a write waits for others of its file");
     call->waiting_flush = true;
     if (call->turn) {
         list_push_front(&inode->write_waiters, &call->node);
@@ -326,13 +326,22 @@ void fs_call_write_next(struct inode *inode)
     }
 }
 
+/* Near full disks nothing that was answered is in the way of an error. */
+static bool error_would_mix(const struct fs_call *call, const struct inode *inode)
+{
+    uint64_t at = call->append ? inode->attr.size : call->offset;
+
+    return inode_pending(inode) &&
+           flush_before_answer(call->mount, inode, max_u64(inode->attr.size, at + call->data.size));
+}
+
 /* Are there other writes where appends have no sure place, or the other way round? */
 static bool must_wait(const struct fs_call *call, const struct inode *inode)
 {
     size_t beside =
         call->append ? inode->dirty.count - inode->dirty.floating : inode->dirty.floating;
 
-    return (!call->turn && !list_empty(&inode->write_waiters)) ||
+    return (!call->turn && !list_empty(&inode->write_waiters)) || error_would_mix(call, inode) ||
            (beside != 0 && !coherence_trusts(call->mount, inode));
 }
 
@@ -424,7 +433,7 @@ static void start_write(struct fs_call *call)
         inode->attr.mode = mode;
     }
     flush_note(mount, inode);
-    if (flush_through(mount, inode)) {
+    if (flush_before_answer(mount, inode, inode->attr.size)) {
         TRACE_MARK("a write waits for disks that are full or nearly so");
         flush_wait(call, inode);
         return;
@@ -469,8 +478,8 @@ static void start_flush(struct fs_call *call)
     if (lock_close(call)) {
         return;
     }
-    if (inode == NULL || coherence_flush_on_close(call->mount) ||
-        flush_through(call->mount, inode)) {
+    if (inode == NULL || coherence_flush_on_close(call->mount) || call->mount->no_space ||
+        (inode_pending(inode) && flush_before_answer(call->mount, inode, inode->attr.size))) {
         start_sync(call);
         return;
     }

@@ -74,16 +74,19 @@ static uint64_t dirty_age_ns(const struct mount *mount)
     return mount->settings.dirty_age_ms * NS_PER_MS;
 }
 
-bool flush_through(const struct mount *mount, const struct inode *inode)
+bool flush_before_answer(const struct mount *mount, const struct inode *inode, uint64_t size)
 {
-    return mount->no_space || (inode->attr.size > META_INLINE_MAX &&
-                               mount->chunks.room < FS_ROOM_LOW * mount->settings.dirty_bytes);
+    bool needs_chunks = size > META_INLINE_MAX || inode->contents == CONTENTS_EXTENTS ||
+                        !coherence_trusts(mount, inode);
+
+    return mount->no_space ||
+           (needs_chunks && mount->chunks.room < FS_ROOM_LOW * mount->settings.dirty_bytes);
 }
 
 static bool is_due(const struct mount *mount, const struct inode *inode, uint64_t now)
 {
     return inode->flush_now || mount->all_flushed != NULL || mount->closing ||
-           flush_through(mount, inode) || mount->shutdown.down ||
+           flush_before_answer(mount, inode, inode->attr.size) || mount->shutdown.down ||
            !list_empty(&mount->space_queue) ||
            inode->dirty.bytes >= mount->settings.inode_flush_bytes ||
            mount->dirty_bytes >= mount->settings.dirty_flush_bytes ||
@@ -96,7 +99,7 @@ static enum round_kind kind_of(const struct mount *mount, const struct inode *in
     const struct dirty *dirty = &inode->dirty;
     uint64_t length = 0;
 
-    if (!inode->flush_now || flush_through(mount, inode) || dirty->count > FS_JOURNAL_PIECES) {
+    if (!inode->flush_now || mount->no_space || dirty->count > FS_JOURNAL_PIECES) {
         return ROUND_CHUNKS;
     }
     for (size_t i = 0; i < dirty->count; i++) {
@@ -118,6 +121,8 @@ struct room {
 static bool add_inode(struct flush_round *round, struct inode *inode, struct room *room)
 {
     bool trusted = coherence_trusts(round->mount, inode);
+    bool alone =
+        round->kind == ROUND_CHUNKS && flush_before_answer(round->mount, inode, inode->attr.size);
     uint64_t cost = inode->attr.size <= META_INLINE_MAX ? inode->attr.size + 64 : 128;
 
     if (!trusted) {
@@ -130,9 +135,11 @@ static bool add_inode(struct flush_round *round, struct inode *inode, struct roo
         cost += FS_JOURNAL_BYTES;
     }
     if (round->inode_count == FS_ROUND_INODES || room->extents == 0 || room->bytes == 0 ||
-        room->body < cost + 4 * FS_EXTENT_BODY) {
+        room->body < cost + 4 * FS_EXTENT_BODY ||
+        (round->inode_count > 0 && (alone || round->alone))) {
         return false;
     }
+    round->alone = alone;
     dirty_take(&inode->dirty,
                min_u64(room->extents, (room->body - cost) / FS_EXTENT_BODY - EXTENTS_EXTRA),
                room->bytes, &inode->flushing);

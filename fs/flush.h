@@ -10,9 +10,9 @@ struct fs_call;
 
 /* The inode has (more) dirty data: it will be flushed by age, size or pressure. */
 void flush_note(struct mount *mount, struct inode *inode);
-/* The disks are full or soon will be: what is written to this file is to reach them before the
- * write is answered, so that the write itself says ENOSPC. */
-bool flush_through(const struct mount *mount, const struct inode *inode);
+/* The disks are full or soon will be: what is written to this file, which is of that size then, is
+ * to reach them before the write is answered, so that the write itself says ENOSPC. */
+bool flush_before_answer(const struct mount *mount, const struct inode *inode, uint64_t size);
 /* Starts rounds that are due. */
 void flush_poke(struct mount *mount);
 /* The call finishes when all data that the inode has now is committed, with the inode's error if

@@ -45,6 +45,7 @@ struct flush_round {
     struct mount *mount;
     enum round_kind kind;
     bool journal; /* extents are carried in the commit; false again when the server refuses */
+    bool alone;   /* of one file: if its chunk does not fit, nobody else's commit is lost with it */
     struct env_timer give_up; /* soft: no session for so long */
     struct round_inode *inodes;
     unsigned inode_count, inode_capacity;

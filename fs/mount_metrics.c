@@ -107,9 +107,11 @@ void mount_describe(const struct mount *mount, struct buf *out)
                                              : "ok",
                meta->session, meta->alone ? "yes" : "no");
     describe_servers(mount, out);
-    buf_printf(out, "data dirty_bytes=%" PRIu64 " flushes=%u no_space=%s open_files=%u\n",
+    buf_printf(out, "data dirty_bytes=%" PRIu64 " flushes=%u no_space=%s open_files=%u",
                mount->dirty_bytes, flushes_running(mount), mount->no_space ? "yes" : "no",
                mount->open_count);
+    buf_printf(out, mount->chunks.room == UINT64_MAX ? " room=unknown\n" : " room=%" PRIu64 "\n",
+               mount->chunks.room);
     buf_printf(out, "waiting mutations=%u reads=%u local=%u\n", meta->mutation_count,
                meta->read_count, mount->local.in_flight);
     for (unsigned i = 0; i < FS_OP_COUNT; i++) {

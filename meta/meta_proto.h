@@ -422,7 +422,7 @@ SCHEMA_DEFINE(meta_status_server, META_STATUS_SERVER);
     X(CHUNK_DISK_FAILED, "a chunk server's disk failed: it has stopped serving")                   \
     X(CHUNK_DISK_FULL, "a chunk server's disk is full: it takes no new chunks")                    \
     X(NO_CLUSTER_MAP, "no cluster map has been made yet")                                          \
-    X(SPACE_LOW, "a chunk server has less than 5 % of its disk free")                              \
+    X(SPACE_LOW, "a chunk server has less than 5 % of its space free")                             \
     X(DELETE_QUEUE_LONG, "deleted chunks wait longer than they should")
 
 const char *meta_op_name(unsigned op);

@@ -71,6 +71,47 @@ def said_by_write(d):
     wait_for_room(d)
 
 
+def nearly_fill(d):
+    """Leaves room for 4 to 12 MiB."""
+    try:
+        for n in range(400):
+            put_synced(d + "/filler%d" % n, os.urandom(1 << 20))
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, errno.errorcode[e.errno]
+    for i in range(n - 12, n):
+        os.unlink(d + "/filler%d" % i)
+    wait_for_room(d, 5 << 20)
+
+
+@case(needs="full")
+def others_stay(d):
+    """whose write meets ENOSPC loses nothing that was answered before, in this file or in others"""
+    wait_for_room(d)
+    nearly_fill(d)
+    fd = os.open(d + "/grows", os.O_RDWR | os.O_CREAT)
+    first, small, refused = os.urandom(8192), os.urandom(3000), False
+    os.pwrite(fd, first[:4096], 0)
+    os.pwrite(fd, first[4096:], 4096)
+    for n in range(40):
+        put(d + "/small%d" % n, small)  # not synced
+        try:
+            os.pwrite(fd, os.urandom(1 << 20), 8192 + (n << 20))
+        except OSError as e:
+            assert e.errno == errno.ENOSPC, errno.errorcode[e.errno]
+            refused = True
+            break
+    assert refused
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.pread(fd, 8192, 0) == first and os.fstat(fd).st_size >= 8192 + (n << 20)
+    os.close(fd)
+    for i in range(n + 1):
+        assert get(d + "/small%d" % i) == small, i
+    for name in os.listdir(d):
+        os.unlink(d + "/" + name)
+    wait_for_room(d)
+
+
 def write_much(fd):
     for _ in range(8):
         os.write(fd, os.urandom(1 << 20))
@@ -85,8 +126,8 @@ def put_synced(path, data):
         os.close(fd)
 
 
-def has_room(d):
-    if os.statvfs(d).f_bavail * os.statvfs(d).f_frsize < 40 << 20:
+def has_room(d, size):
+    if os.statvfs(d).f_bavail * os.statvfs(d).f_frsize < size:
         return False
     try:
         put_synced(d + "/room", os.urandom(1 << 20))
@@ -98,10 +139,10 @@ def has_room(d):
         os.unlink(d + "/room")
 
 
-def wait_for_room(d):
+def wait_for_room(d, size=40 << 20):
     """The space of removed files comes back when the chunk servers have cleaned up and looked at their disks."""
     end = time.monotonic() + 60
-    while not has_room(d):
+    while not has_room(d, size):
         assert time.monotonic() < end, os.statvfs(d)
         time.sleep(0.1)
 

@@ -469,6 +469,12 @@ static void test_room_is_told(void **state)
     assert_int_equal(put_chunk(cluster, 9004, 200000, false), 0);
     settle(cluster, 50 * NS_PER_MS);
     assert_int_equal(cluster->client.room, MiB(20) - 200000);
+    /* What is here already needs none: a put that is sent again is not refused for itself. */
+    for (unsigned i = 0; i < SERVERS; i++) {
+        leave_room(cluster, i, 1000);
+    }
+    assert_int_equal(put_chunk(cluster, 9004, 200000, false), 0);
+    assert_int_equal(put_chunk(cluster, 9005, 200000, false), -ENOSPC);
 }
 
 static void test_restart_keeps_all(void **state)
