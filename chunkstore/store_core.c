@@ -218,7 +218,7 @@ static void judge_space(struct chunk_store *store, const struct env_io *stat)
     reserve = min_u64(max_u64(reserve, store->settings.reserve_bytes), stat->total_bytes / 4);
     store->reserve = reserve;
     store->room = stat->free_bytes - min_u64(reserve + store->queue_bytes, stat->free_bytes);
-    full = store->room < (store->full ? 2 : 1) * CHUNK_BYTES_MAX;
+    full = stat->free_bytes < reserve + (store->full ? 2 : 1) * CHUNK_BYTES_MAX;
     if (full != store->full) {
         LOG_WARN(store->env, "chunk", "%s dir=%s free=%" PRIu64 " total=%" PRIu64,
                  full ? "disk is full, puts are refused" : "disk has room again", store->dir,

@@ -76,7 +76,7 @@ static uint64_t dirty_age_ns(const struct mount *mount)
 
 bool flush_before_answer(const struct mount *mount, const struct inode *inode, uint64_t size)
 {
-    bool needs_chunks = size > META_INLINE_MAX || inode->contents == CONTENTS_EXTENTS ||
+    bool needs_chunks = size > META_INLINE_MAX || inode->contents != CONTENTS_INLINE ||
                         !coherence_trusts(mount, inode);
 
     return mount->no_space ||
@@ -150,44 +150,63 @@ static bool add_inode(struct flush_round *round, struct inode *inode, struct roo
     return true;
 }
 
+/* False: the round takes no more. */
+static bool take_due(struct flush_round *round, struct list *queue, struct room *room, uint64_t now)
+{
+    struct mount *mount = round->mount;
+
+    list_for_each (node, queue) {
+        struct inode *inode = container_of(node, struct inode, flush_node);
+
+        if (inode->truncating || inode->in_round) {
+            continue;
+        }
+        if (is_due(mount, inode, now)) {
+            if (kind_of(mount, inode) == round->kind && !add_inode(round, inode, room)) {
+                return false;
+            }
+        } else if (queue == &mount->flush_queue) {
+            break; /* those that are due stand in front */
+        }
+    }
+    return true;
+}
+
 /* Starts a round of the kind, if something is due for it. */
 static bool start_round(struct mount *mount, enum round_kind kind, uint64_t now)
 {
     struct flush_round *round = round_new(mount, kind);
     struct room room = {FS_ROUND_EXTENTS, FS_ROUND_BYTES, FS_ROUND_BODY};
 
-    list_for_each (node, &mount->flush_queue) {
-        struct inode *inode = container_of(node, struct inode, flush_node);
-
-        if (inode->truncating || inode->in_round) {
-            continue;
-        }
-        if (!is_due(mount, inode, now)) {
-            break; /* those that are due stand in front */
-        }
-        if (kind_of(mount, inode) == kind && !add_inode(round, inode, &room)) {
-            break;
-        }
+    if (take_due(round, &mount->flush_hurried, &room, now)) {
+        (void)take_due(round, &mount->flush_queue, &room, now);
     }
     return round_start(round);
 }
 
-/* Is the first that could go due? */
-static bool some_due(const struct mount *mount, uint64_t now)
+static bool some_due_in(const struct mount *mount, const struct list *queue, uint64_t now)
 {
-    list_for_each (node, &mount->flush_queue) {
+    list_for_each (node, queue) {
         const struct inode *inode = container_of(node, struct inode, flush_node);
+        bool free = !inode->truncating && !inode->in_round;
 
-        if (!inode->truncating && !inode->in_round) {
+        if (free && (queue == &mount->flush_queue || is_due(mount, inode, now))) {
             return is_due(mount, inode, now);
         }
     }
     return false;
 }
 
+static bool some_due(const struct mount *mount, uint64_t now)
+{
+    return some_due_in(mount, &mount->flush_hurried, now) ||
+           some_due_in(mount, &mount->flush_queue, now);
+}
+
 bool flush_busy(const struct mount *mount)
 {
-    return !list_empty(&mount->flush_queue) || !list_empty(&mount->round_list);
+    return !list_empty(&mount->flush_queue) || !list_empty(&mount->flush_hurried) ||
+           !list_empty(&mount->round_list);
 }
 
 void flush_poke(struct mount *mount)
@@ -213,22 +232,41 @@ void flush_poke(struct mount *mount)
         done(mount);
     }
     shutdown_flushed(mount);
-    if (!list_empty(&mount->flush_queue) && !env_timer_running(&mount->flush_timer)) {
+    if ((!list_empty(&mount->flush_queue) || !list_empty(&mount->flush_hurried)) &&
+        !env_timer_running(&mount->flush_timer)) {
         env_timer_start(mount->env, &mount->flush_timer, now + dirty_age_ns(mount) / 4);
     }
 }
 
-static void on_flush_timer(struct env_timer *timer)
+static void hurry_on(struct mount *mount, struct inode *inode)
 {
-    flush_poke(container_of(timer, struct mount, flush_timer));
+    list_remove(&inode->flush_node);
+    list_push_back(&mount->flush_hurried, &inode->flush_node);
+    inode->hurried = true;
 }
 
-/* Those that need not wait for age go to the front. */
+/* Age stands in the same line as haste. */
+static void on_flush_timer(struct env_timer *timer)
+{
+    struct mount *mount = container_of(timer, struct mount, flush_timer);
+    uint64_t now = env_now(mount->env);
+
+    while (!list_empty(&mount->flush_queue)) {
+        struct inode *inode =
+            container_of(list_first(&mount->flush_queue), struct inode, flush_node);
+
+        if (now < inode->dirty_since_ns + dirty_age_ns(mount)) {
+            break;
+        }
+        hurry_on(mount, inode);
+    }
+    flush_poke(mount);
+}
+
 static void hurry(struct mount *mount, struct inode *inode)
 {
-    if (list_linked(&inode->flush_node)) {
-        list_remove(&inode->flush_node);
-        list_push_front(&mount->flush_queue, &inode->flush_node);
+    if (list_linked(&inode->flush_node) && !inode->hurried) {
+        hurry_on(mount, inode);
     }
     flush_poke(mount);
 }
@@ -237,6 +275,7 @@ void flush_note(struct mount *mount, struct inode *inode)
 {
     if (!list_linked(&inode->flush_node)) {
         inode->dirty_since_ns = env_now(mount->env);
+        inode->hurried = false;
         list_push_back(&mount->flush_queue, &inode->flush_node);
     }
     if (is_due(mount, inode, env_now(mount->env))) {
@@ -279,6 +318,7 @@ void flush_all(struct mount *mount, void (*done)(struct mount *mount))
 void flush_init(struct mount *mount)
 {
     list_init(&mount->flush_queue);
+    list_init(&mount->flush_hurried);
     list_init(&mount->space_queue);
     list_init(&mount->chunk_seqs);
     list_init(&mount->open_queue);

@@ -43,7 +43,8 @@ struct inode {
     struct dirty flushing;   /* in a flush round, read-only */
     uint64_t committed_size; /* the size that the server knows */
     uint64_t dirty_since_ns;
-    struct list_node flush_node;  /* in mount.flush_queue */
+    struct list_node flush_node;  /* in mount.flush_queue, or in flush_hurried */
+    bool hurried;                 /* in the latter, if in any */
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
     struct list write_waiters;    /* WRITE calls that wait for appends, and appends for writes */

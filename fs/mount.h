@@ -50,9 +50,10 @@ struct mount {
     struct map inodes; /* ino -> struct inode */
     uint64_t root_ino;
     uint64_t next_chunk_seq;
-    struct list chunk_seqs;  /* of struct chunk_seq, oldest first */
-    uint64_t dirty_bytes;    /* of all inodes, dirty and flushing */
-    struct list flush_queue; /* inodes with dirty data, oldest first */
+    struct list chunk_seqs;    /* of struct chunk_seq, oldest first */
+    uint64_t dirty_bytes;      /* of all inodes, dirty and flushing */
+    struct list flush_queue;   /* inodes with dirty data, oldest first */
+    struct list flush_hurried; /* those that need not wait for age: first come, first served */
     struct local_state {
         unsigned in_flight;
         struct list ops;            /* in flight, oldest first */

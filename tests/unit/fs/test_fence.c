@@ -40,6 +40,7 @@ static int setup(void **state)
     mount->settings.flush_rounds = 0; /* nothing is committed here */
     lock_init(mount);
     list_init(&mount->flush_queue);
+    list_init(&mount->flush_hurried);
     list_init(&mount->space_queue);
     list_init(&mount->contents);
     list_init(&mount->round_list);

@@ -38,6 +38,7 @@ static struct fixture *alone(void)
     f->mount.locks.mode = LOCKS_OWN;
     lock_init(&f->mount);
     list_init(&f->mount.flush_queue);
+    list_init(&f->mount.flush_hurried);
     list_init(&f->mount.contents);
     list_init(&f->mount.round_list);
     return f;
