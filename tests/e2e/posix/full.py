@@ -112,32 +112,6 @@ def others_stay(d):
     wait_for_room(d)
 
 
-@case(needs="full")
-def all_get_their_turn(d):
-    """near full disks, where each write waits for its flush, many writers of files of their own go on side by side"""
-    wait_for_room(d)
-    writers, rounds = 24, 40
-    done = mmap.mmap(-1, writers)
-    block = os.urandom(16384)
-    children = []
-    for w in range(writers):
-        pid = os.fork()
-        if pid == 0:
-            fd = os.open(d + "/w%d" % w, os.O_WRONLY | os.O_CREAT)
-            for n in range(rounds):
-                os.pwrite(fd, block, n % 2 * 16384)
-                done[w] = n + 1
-                if max(done) == rounds:
-                    break
-            os._exit(0)
-        children.append(pid)
-    for pid in children:
-        assert os.waitpid(pid, 0)[1] == 0
-    assert min(done) >= rounds // 4, list(done)
-    for name in os.listdir(d):
-        os.unlink(d + "/" + name)
-
-
 def write_much(fd):
     for _ in range(8):
         os.write(fd, os.urandom(1 << 20))
