@@ -47,7 +47,7 @@ struct inode {
     bool hurried;                 /* in the latter, if in any */
     struct list flush_waiters;    /* fs_calls that wait for all data to be committed */
     struct list truncate_waiters; /* SETATTR calls that wait for their turn */
-    struct list write_waiters;    /* WRITE calls that wait for appends, and appends for writes */
+    struct list write_waiters;    /* WRITE calls that wait for others of this file */
     struct list fence_waiters;    /* calls that wait until `fenced` is over */
     uint64_t guard_stamp; /* of fs/fence.h: writes up to this one were made under locks that are
                              given up; 0 = none is left */

@@ -22,7 +22,7 @@
 #define FS_SETTLE_RETRY_NS    NS_PER_S /* after a failure; twice as long after each one more */
 #define FS_SETTLE_DOUBLINGS   5        /* of that */
 #define FS_SETTLE_PUT_NS      (5 * NS_PER_S) /* then later again */
-#define FS_ROOM_LOW           4              /* x dirty_bytes left on disks: the same, beforehand */
+#define FS_ROOM_LOW           4 /* x dirty_bytes: with less left on disks, writes go through */
 #define FS_NO_SPACE_NS        (10 * NS_PER_S) /* writes go through, if no chunk was stored */
 #define FS_LOCAL_INOS         8192            /* inode numbers reserved at once */
 #define FS_NAMES_MAX          100000          /* of one directory, 8 MiB; above: no longer kept */
